@@ -1,0 +1,41 @@
+"""What a policy family says of itself without any heavy import.
+
+A family is a folder `policylens/policies/<name>/` whose `family.py` holds `FAMILY`. The other rooms are loaded
+only when asked for, by :func:`policylens.policies.registry.room`:
+
+    policy.py       build(record, tensors, device, dtype) -> Policy
+    environment.py  rollout(policy, settings, episodes, seed, threads) -> iterator of Rollout   ["rollout"]
+    labels.py       label(rows, names) -> dict of arrays                                        ["labels"]
+    training.py     train(settings, folder, ...)                                                ["training"]
+    strength.py     evaluate(policy, settings, ...) -> dict                                     ["strength"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policylens.policies.sites import Site
+
+
+@dataclass(frozen=True)
+class Family:
+    """A policy family's manifest.
+
+    name: as in config.yaml and policy.json.
+    capabilities: what the family can do; what it lacks is absent and config validation says so.
+    sites: from a parsed policy.json to the sites, in the order of computation.
+    environment: the environment file (envs/<name>.txt) that its simulator and policy code need.
+    settings: JSON schema of the settings per capability ("rollout", "training", "strength").
+    labels: label name -> one line saying what it is, with its unit.
+    observations: batch array -> one line saying what it is.
+    """
+
+    name: str
+    capabilities: frozenset[str]
+    sites: Callable[[Mapping[str, Any]], tuple[Site, ...]]
+    environment: str = "core"
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    observations: Mapping[str, str] = field(default_factory=dict)

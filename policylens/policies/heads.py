@@ -1,0 +1,68 @@
+"""Action heads: what a policy says about its next action, as a small tagged union.
+
+Every head offers `divergence(other)` and `agreement(other)`, so that an analysis can ask how much an
+intervention changed the policy without knowing which kind of policy it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """A categorical distribution over actions.
+
+    logits: (n, actions), natural-log scale, unmasked.
+    legal: (n, actions) bool, or None where every action is always legal. Illegal actions have probability 0.
+    """
+
+    logits: Tensor
+    legal: Tensor | None = None
+    kind = "discrete"
+
+    def log_probabilities(self) -> Tensor:
+        """Log-probabilities, (n, actions), in nats; -inf at illegal actions."""
+        logits = self.logits
+        if self.legal is not None:
+            logits = logits.masked_fill(~self.legal, -torch.inf)
+        return torch.log_softmax(logits, dim=-1)
+
+    def divergence(self, other: Discrete) -> Tensor:
+        """KL(self || other) per row, (n,), in nats. Both must share the legal mask."""
+        mine, theirs = self.log_probabilities(), other.log_probabilities()
+        terms = mine.exp() * (mine - theirs)
+        return torch.where(mine.isneginf(), torch.zeros_like(terms), terms).sum(-1)
+
+    def agreement(self, other: Discrete) -> Tensor:
+        """Whether the two put their largest probability on the same action, (n,) bool."""
+        return self.log_probabilities().argmax(-1) == other.log_probabilities().argmax(-1)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A diagonal normal distribution over continuous actions.
+
+    mu: (n, actions), the mean, in the policy's action units.
+    log_std: (n, actions) or (actions,), natural logarithm of the standard deviation.
+    """
+
+    mu: Tensor
+    log_std: Tensor
+    kind = "gaussian"
+
+    def divergence(self, other: Gaussian) -> Tensor:
+        """KL(self || other) per row, (n,), in nats (closed form for diagonal normals)."""
+        ratio = 2 * (self.log_std - other.log_std)
+        shift = (self.mu - other.mu) / other.log_std.exp()
+        return 0.5 * (ratio.exp() + shift**2 - 1 - ratio).sum(-1)
+
+    def agreement(self, other: Gaussian) -> Tensor:
+        """Whether the means are within one standard deviation of `self` in every coordinate, (n,) bool."""
+        return ((self.mu - other.mu).abs() <= self.log_std.exp()).all(-1)
+
+
+Heads = Discrete | Gaussian

@@ -1,0 +1,153 @@
+"""The one way in which every policy is run: reads, edits, resuming from the middle, stopping early.
+
+A policy's forward pass is a row of *stages*. Between two stages the pass holds a *carry*: a dict of tensors that
+is everything the rest of the network needs. A stage ends at a site: the carry's entry `key` is the site's
+activation. Reading is looking at that entry, editing is replacing it, resuming is starting from a kept carry;
+nothing else is needed, whatever the network looks like inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policylens.errors import UserError
+from policylens.policies.heads import Heads
+from policylens.policies.sites import Site
+
+Carry = dict[str, Any]
+Batch = Mapping[str, Any]
+Edit = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A piece of the network that ends at a site.
+
+    site: where it ends.
+    key: the carry's entry that is the site's activation, (n, *inner, width).
+    forward: carry before -> carry after. It must not change the carry it is given, nor tensors in it.
+    """
+
+    site: Site
+    key: str
+    forward: Callable[[Carry], Carry]
+
+
+@dataclass
+class Pass:
+    """What one run gives.
+
+    heads: distribution over actions, or None after `stop_after`.
+    value: (n,) the policy's own value estimate in its own units, or None if it has none.
+    state: recurrent state after the run, or None.
+    reads: activation per site read, (n, *inner, width).
+    cache: carry per site read; give one back as `resume=(site, cache)`.
+    """
+
+    heads: Heads | None = None
+    value: Tensor | None = None
+    state: Any = None
+    reads: dict[str, Tensor] = field(default_factory=dict)
+    cache: dict[str, Carry] = field(default_factory=dict)
+
+
+class Policy:
+    """A policy as a row of stages. Families subclass it and give `stages`, `begin` and `finish`.
+
+    record: the parsed policy.json.
+    device, dtype: where and in which precision the weights are.
+    """
+
+    record: Mapping[str, Any]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """The stages in the order in which the network computes them."""
+        raise TypeError(f"{type(self).__name__} does not define its stages")
+
+    def begin(self, batch: Batch, state: Any) -> Carry:
+        """The carry before the first stage: observations as tensors on the policy's device."""
+        raise TypeError(f"{type(self).__name__} does not define how a pass begins")
+
+    def finish(self, carry: Carry) -> tuple[Heads, Tensor | None, Any]:
+        """Heads, value and new recurrent state from the carry after the last stage."""
+        raise TypeError(f"{type(self).__name__} does not define how a pass ends")
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """All sites by name, in the order of computation."""
+        return {stage.site.name: stage.site for stage in self.stages}
+
+    def run(
+        self,
+        batch: Batch | None = None,
+        state: Any = None,
+        *,
+        read: Iterable[str] = (),
+        edit: Mapping[str, Edit] | None = None,
+        resume: tuple[str, Mapping[str, Carry]] | None = None,
+        stop_after: str | None = None,
+    ) -> Pass:
+        """Run the policy once over a batch.
+
+        batch: observations with a common leading axis n; not needed with `resume`.
+        state: recurrent state, or None at the start of an episode.
+        read: sites whose activations (after any edit) and carries are returned.
+        edit: per site a function from its activation to a replacement of the same shape.
+        resume: (site, cache of an earlier pass): start right after that site instead of at the
+            observations. The site itself can still be edited and read.
+        stop_after: return as soon as this site has been computed; heads, value and state are then None.
+
+        Raises UserError for a site that the policy does not have, or one that lies before the point of resumption.
+        """
+        edit = dict(edit or {})
+        read = set(read)
+        first = 0 if resume is None else self._position(resume[0])
+        self._check_reachable([*read, *edit, *([stop_after] if stop_after else [])], first)
+        result = Pass()
+        if resume is None and batch is None:
+            raise UserError("a run needs a batch of observations, or a cache to resume from")
+        carry = self.begin(batch, state) if resume is None else resume[1][resume[0]]
+        for number, stage in enumerate(self.stages[first:]):
+            if resume is None or number > 0:
+                carry = stage.forward(carry)
+            name = stage.site.name
+            if name in edit:
+                carry = {**carry, stage.key: _edited(carry[stage.key], edit[name], name)}
+            if name in read:
+                result.reads[name] = carry[stage.key]
+                result.cache[name] = carry
+            if name == stop_after:
+                return result
+        result.heads, result.value, result.state = self.finish(carry)
+        return result
+
+    def _position(self, site: str) -> int:
+        for position, stage in enumerate(self.stages):
+            if stage.site.name == site:
+                return position
+        raise UserError(f"the policy has no site {site!r}; it has {', '.join(self.sites)}")
+
+    def _check_reachable(self, sites: Iterable[str], first: int) -> None:
+        for site in sites:
+            if self._position(site) < first:
+                raise UserError(
+                    f"site {site!r} is computed before {self.stages[first].site.name!r}, where the run resumes"
+                )
+
+
+def _edited(activation: Tensor, edit: Edit, site: str) -> Tensor:
+    replacement = edit(activation)
+    if replacement.shape != activation.shape:
+        raise UserError(
+            f"the edit at site {site!r} returned shape {tuple(replacement.shape)} "
+            f"where the activation has {tuple(activation.shape)}"
+        )
+    return replacement.to(activation.dtype)

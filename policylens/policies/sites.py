@@ -1,0 +1,52 @@
+"""Sites and row spaces: where activations are read, and what one row of them is.
+
+Free of heavy imports: config validation uses it without loading torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """What the rows of a site are.
+
+    name: of the row space, and of the group in a store that holds its arrays ("step", "token", ...).
+    coordinates: integer coordinates every row carries. All row spaces have episode, step and split.
+    """
+
+    name: str
+    coordinates: tuple[str, ...] = ("episode", "step", "split")
+
+
+STEP = RowSpace("step")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A named place in a policy's forward pass.
+
+    name: path-safe name, e.g. "block_2".
+    width: size of the last axis (d of an SAE trained there).
+    row_space: what the leading axis counts.
+    inner: dimensions between the leading axis and the width, outermost first, e.g. (("y", 8), ("x", 8))
+        for a convolutional layer, whose SAE rows are then (step, y, x).
+    description: one line for people.
+    """
+
+    name: str
+    width: int
+    row_space: RowSpace = STEP
+    inner: tuple[tuple[str, int], ...] = field(default=())
+    description: str = ""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row: inner sizes, then width."""
+        return (*(size for _, size in self.inner), self.width)
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the array's dimensions in a store: "row", the inner ones, then "<site>_unit"."""
+        return ("row", *(f"{self.name}_{name}" for name, _ in self.inner), f"{self.name}_unit")

@@ -1,0 +1,57 @@
+"""JSON schemas: found, loaded once, and turned into one clear line when something does not fit."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from policylens.errors import UserError
+
+FOLDER = Path(__file__).resolve().parents[2] / "schemas"
+
+
+@functools.cache
+def schema(name: str) -> dict[str, Any]:
+    """The schema `schemas/<name>.schema.json` or `.yaml`."""
+    path = FOLDER / f"{name}.schema.yaml"
+    if path.exists():
+        import yaml
+
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return json.loads((FOLDER / f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+def check_against(name: str, value: Any, source: Path | str) -> None:
+    """Check a parsed document against a named schema; UserError names `source`, the place and the fault."""
+    check_value(schema(name), value, source)
+
+
+def check_value(rules: dict[str, Any], value: Any, source: Path | str, at: Iterable[str] = ()) -> None:
+    """Check a value against a schema given as a dict; `at` is where in the document the value stands."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    error = best_match(Draft202012Validator(rules).iter_errors(value))
+    if error is not None:
+        place = ".".join([*at, *(str(part) for part in error.absolute_path)])
+        raise UserError(f"{source}: {place + ': ' if place else ''}{_plain(error)}")
+
+
+def _plain(error: Any) -> str:
+    """A validator's message as a person would say it."""
+    import difflib
+
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(error.schema.get("properties", {}))
+        unknown = [key for key in error.instance if key not in known]
+        if unknown and known:
+            close = difflib.get_close_matches(str(unknown[0]), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(known))}"
+            return f"unknown key {unknown[0]!r}; {hint}"
+    if error.validator == "required":
+        return error.message.replace("is a required property", "is missing")
+    message = error.schema.get("x-message") if isinstance(error.schema, dict) else None
+    return message or error.message
