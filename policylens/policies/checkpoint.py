@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policylens.errors import UserError
-from policylens.project.schemas import check_against
+from policylens.stores.schemas import check_against
 from policylens.stores.files import read_json, read_tensors, sha256_of_file, write_json, write_tensors
 
 if TYPE_CHECKING:

@@ -3,11 +3,12 @@
 A family is a folder `policylens/policies/<name>/` whose `family.py` holds `FAMILY`. The other rooms are loaded
 only when asked for, by :func:`policylens.policies.registry.room`:
 
-    policy.py       build(record, tensors, device, dtype) -> Policy
-    environment.py  rollout(policy, settings, episodes, seed, threads) -> iterator of Rollout   ["rollout"]
-    labels.py       label(rows, names) -> dict of arrays                                        ["labels"]
-    training.py     train(settings, folder, ...)                                                ["training"]
-    strength.py     evaluate(policy, settings, ...) -> dict                                     ["strength"]
+    policy.py       build(record, tensors, device, dtype) -> Policy                             ["run"]
+    importing.py    read(path, options) -> (record, tensors) of a foreign checkpoint            ["import"]
+    environment.py  rollout(policy, settings, episodes, seed, threads) -> iterator of Rollout  ["rollout"]
+    labels.py       label(rows, names) -> dict of arrays                                       ["labels"]
+    training.py     train(settings, folder, seed)                                              ["training"]
+    strength.py     evaluate(policy, settings, seed) -> dict                                 ["strength"]
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from policylens.policies.sites import Site
+
+
+def no_observations(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The observations of a family that runs on none."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Family:
     environment: the environment file (envs/<name>.txt) that its simulator and policy code need.
     settings: JSON schema of the settings per capability ("rollout", "training", "strength").
     labels: label name -> one line saying what it is, with its unit.
-    observations: batch array -> one line saying what it is.
+    observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
     """
 
     name: str
@@ -38,4 +44,4 @@ class Family:
     environment: str = "core"
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    observations: Mapping[str, str] = field(default_factory=dict)
+    observations: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_observations

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from policylens.errors import UserError
+from policylens.policies import registry
 from policylens.policies.heads import Heads
 from policylens.policies.sites import Site
 
@@ -81,6 +82,11 @@ class Policy:
         raise TypeError(f"{type(self).__name__} does not define how a pass ends")
 
     @property
+    def observations(self) -> tuple[str, ...]:
+        """Names of the source's arrays that make up a batch for this policy."""
+        return registry.family(self.record["family"]).observations(self.record)
+
+    @property
     def sites(self) -> dict[str, Site]:
         """All sites by name, in the order of computation."""
         return {stage.site.name: stage.site for stage in self.stages}
@@ -120,7 +126,7 @@ class Policy:
                 carry = stage.forward(carry)
             name = stage.site.name
             if name in edit:
-                carry = {**carry, stage.key: _edited(carry[stage.key], edit[name], name)}
+                carry = {**carry, stage.key: edited(carry[stage.key], edit[name], name)}
             if name in read:
                 result.reads[name] = carry[stage.key]
                 result.cache[name] = carry
@@ -143,7 +149,8 @@ class Policy:
                 )
 
 
-def _edited(activation: Tensor, edit: Edit, site: str) -> Tensor:
+def edited(activation: Tensor, edit: Edit, site: str) -> Tensor:
+    """The edit's replacement of an activation, in the activation's precision; UserError if its shape differs."""
     replacement = edit(activation)
     if replacement.shape != activation.shape:
         raise UserError(

@@ -1,0 +1,27 @@
+"""policylens: from policy checkpoints to concepts and steering. `docs/paths.md` lists what can be built."""
+
+
+include: "rules/common.smk"
+include: "rules/checkpoints.smk"
+include: "rules/sources.smk"
+include: "rules/activations.smk"
+include: "rules/sae.smk"
+
+
+wildcard_constraints:
+    **CONSTRAINTS,
+
+
+rule demo:
+    default_target: True
+    input:
+        CONFIG.demo,
+
+
+for name in CONFIG.policies:
+
+    rule:
+        name:
+            name
+        input:
+            [path for path in headline_paths(CONFIG) if path.startswith(f"results/{name}/")],

@@ -1,0 +1,118 @@
+"""Running a policy over one part of a source and writing what its sites hold.
+
+One forward pass feeds every site, nothing after the last site is computed, and writing overlaps computing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from policylens.capture.space import check_space
+from policylens.errors import UserError
+from policylens.policies.protocol import Batch, Policy
+from policylens.policies.sites import Site
+from policylens.progress import progress
+from policylens.stores.store import Group, StoreWriter
+
+BUFFERED_BYTES = 256 * 2**20
+"""All sites of a capture share this much buffer, so that memory does not grow with their number."""
+
+Coordinates = Callable[[int, int], Mapping[str, np.ndarray]]
+
+
+def write_capture(
+    out: Path,
+    policy: Policy,
+    sites: Sequence[str],
+    batches: Iterable[Batch],
+    coordinates: Mapping[str, np.ndarray],
+    *,
+    dtype: str = "float16",
+    batch_rows: int = 4096,
+    attributes: Mapping[str, Any] | None = None,
+    what: str = "capturing",
+) -> None:
+    """Write the activations of `sites` over all batches as one store.
+
+    out: `<part>.zarr`. sites: names; all must lie in one row space.
+    batches: of at most `batch_rows` rows each, in the order of the coordinates.
+    coordinates: name -> (rows,) values of every row of the part.
+    dtype: "float16", "bfloat16" or "float32", what is stored.
+    Raises UserError naming site and row for NaN, infinity, or values that do not fit the dtype.
+    """
+    chosen = check_sites(policy.sites, sites)
+    rows = len(next(iter(coordinates.values())))
+    if rows == 0:
+        raise UserError(f"{out}: the source has no rows to capture; record more episodes")
+    storage = STORAGE[dtype]
+    check_space(out, sum(rows * int(np.prod(site.row_shape)) * storage.itemsize for site in chosen))
+    last = chosen[-1].name
+    shard_bytes = BUFFERED_BYTES // max(1, len(chosen)) // 2
+    with StoreWriter(out, "capture", attributes or {}, shard_bytes) as store:
+        group = store.group(chosen[0].row_space.name, tuple(coordinates))
+        declare(group, chosen, dtype)
+        start = 0
+        for batch in progress(batches, -(-rows // batch_rows), what, "batches"):
+            with torch.inference_mode():
+                reads = policy.run(batch, read=sites, stop_after=last).reads
+            count = len(next(iter(reads.values())))
+            piece = slice(start, start + count)
+            stored = {site.name: to_storage(reads[site.name], dtype, site.name, start) for site in chosen}
+            group.append({**stored, **{name: values[piece] for name, values in coordinates.items()}})
+            start += count
+
+
+STORAGE = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
+"""What each dtype is on disk; bfloat16 has no place in zarr and is kept as its bits, with an attribute."""
+
+
+def check_sites(have: Mapping[str, Site], wanted: Sequence[str]) -> list[Site]:
+    """The wanted sites in the order of computation; UserError for unknown ones or mixed row spaces."""
+    unknown = [name for name in wanted if name not in have]
+    if unknown or not wanted:
+        raise UserError(f"unknown site {', '.join(unknown) or '(none given)'}; the policy has: {', '.join(have)}")
+    chosen = [site for name, site in have.items() if name in set(wanted)]
+    spaces = {site.row_space.name for site in chosen}
+    if len(spaces) > 1:
+        raise UserError(
+            f"sites {', '.join(site.name for site in chosen)} lie in different row spaces ({', '.join(sorted(spaces))});"
+            " make one capture per row space"
+        )
+    return chosen
+
+
+def declare(group: Group, sites: Iterable[Site], dtype: str) -> None:
+    """Declare the sites' arrays in a store, with their named dimensions."""
+    encoding = {"encoding": "bfloat16"} if dtype == "bfloat16" else {}
+    for site in sites:
+        attributes = {"description": site.description, **encoding}
+        group.column(site.name, STORAGE[dtype], site.row_shape, site.dimensions, attributes)
+
+
+def to_storage(activation: torch.Tensor, dtype: str, site: str, first_row: int) -> np.ndarray:
+    """An activation as the array that is stored; UserError naming site and row if it is not finite there."""
+    stored = activation.detach().to(getattr(torch, dtype)).cpu()
+    # A sum is finite if and only if all terms are (float64 cannot overflow here): one pass, no mask in memory.
+    if not torch.isfinite(stored.sum(dtype=torch.float64)):
+        _refuse(activation, dtype, site, first_row)
+    return stored.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else stored.numpy()
+
+
+def _refuse(activation: torch.Tensor, dtype: str, site: str, first_row: int) -> None:
+    flat = activation.detach().flatten(1)
+    broken = ~torch.isfinite(flat).all(1)
+    if broken.any():
+        row = first_row + int(broken.nonzero()[0, 0])
+        raise UserError(
+            f"site {site!r}, row {row}: the activation is NaN or infinite; "
+            "the checkpoint or the observation at that row is broken"
+        )
+    row = first_row + int((flat.abs().amax(1) > torch.finfo(getattr(torch, dtype)).max).nonzero()[0, 0])
+    raise UserError(
+        f"site {site!r}, row {row}: the activation does not fit {dtype}; set the capture's dtype to bfloat16 or float32"
+    )

@@ -1,0 +1,117 @@
+"""A user's own activations and observations as captures and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from policylens.capture.activations import declare, to_storage
+from policylens.stores.foreign import read_arrays
+from policylens.capture.sources import shares
+from policylens.capture.space import check_space
+from policylens.errors import UserError
+from policylens.policies.rollout import Rollout
+from policylens.policies.sites import RowSpace, Site
+from policylens.stores.splits import split_of_episodes
+from policylens.stores.store import StoreWriter
+
+ROWS_AT_ONCE = 65_536
+
+
+def import_activations(
+    path: Path,
+    out: Path,
+    sites: Sequence[str],
+    *,
+    dtype: str,
+    fractions: Mapping[str, float],
+    salt: str,
+    each_row_is_an_episode: bool,
+    first_episode: int,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Write one file of activations as one part of a capture.
+
+    path: .npz, .pt (dict of tensors) or zarr group. Arrays named as in `sites`, each (rows, ..., width); integer
+        arrays of one value per row (`episode`, `step`, `token`...) become coordinates. `episode` is needed, since
+        splits and intervals go by episodes; where rows really are independent, say `each_row_is_an_episode`.
+    first_episode: number of the first such row-episode of this file.
+    Raises UserError naming the site and row of NaN or infinite values.
+    """
+    arrays = read_arrays(path)
+    chosen = [_site(path, name, arrays) for name in sites]
+    rows = len(arrays[sites[0]])
+    if rows == 0:
+        raise UserError(f"{path}: site {sites[0]!r} has no rows")
+    coordinates = _coordinates(path, arrays, rows, each_row_is_an_episode, first_episode)
+    if "split" not in coordinates:
+        coordinates["split"] = split_of_episodes(coordinates["episode"], shares(fractions), salt)
+    check_space(out, sum(arrays[name].nbytes for name in sites))
+    with StoreWriter(out, "capture", attributes) as store:
+        group = store.group("step", tuple(coordinates))
+        declare(group, chosen, dtype)
+        for start in range(0, rows, ROWS_AT_ONCE):
+            piece = slice(start, start + ROWS_AT_ONCE)
+            values = {name: torch.from_numpy(np.ascontiguousarray(arrays[name][piece])) for name in sites}
+            stored = {name: to_storage(value, dtype, name, start) for name, value in values.items()}
+            group.append({**stored, **{name: column[piece] for name, column in coordinates.items()}})
+
+
+def _site(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> Site:
+    if name not in arrays:
+        raise UserError(f"{path}: has no array {name!r}; it has: {', '.join(sorted(arrays))}")
+    array = arrays[name]
+    if array.ndim < 2 or array.dtype.kind != "f":
+        raise UserError(
+            f"{path}: array {name!r} must be floating point with shape (rows, ..., width), "
+            f"got {array.dtype} {array.shape}"
+        )
+    inner = tuple((f"axis{axis}", size) for axis, size in enumerate(array.shape[1:-1]))
+    return Site(name, array.shape[-1], RowSpace("step"), inner)
+
+
+def _coordinates(
+    path: Path, arrays: Mapping[str, np.ndarray], rows: int, each_row_is_an_episode: bool, first_episode: int
+) -> dict[str, np.ndarray]:
+    found = {
+        name: values.astype(np.int64)
+        for name, values in arrays.items()
+        if values.ndim == 1 and values.dtype.kind in "iu"
+    }
+    for name, values in found.items():
+        if len(values) != rows:
+            raise UserError(f"{path}: array {name!r} has {len(values)} rows, the activations have {rows}")
+    if "episode" not in found:
+        if not each_row_is_an_episode:
+            raise UserError(
+                f"{path}: has no integer array 'episode'; add one (splits and intervals go by episodes), or set "
+                "each_row_is_an_episode: true where rows are independent"
+            )
+        found["episode"] = np.arange(first_episode, first_episode + rows, dtype=np.int64)
+    found.setdefault("step", _steps(found["episode"]))
+    return found
+
+
+def _steps(episodes: np.ndarray) -> np.ndarray:
+    """0, 1, 2... within each run of equal episode numbers."""
+    starts = np.flatnonzero(np.r_[True, episodes[1:] != episodes[:-1]])
+    return np.arange(len(episodes)) - np.repeat(starts, np.diff(np.r_[starts, len(episodes)]))
+
+
+def import_rollout(path: Path) -> Rollout:
+    """Observations from a file as a rollout: every array has one entry per row; `episode` is needed."""
+    arrays = read_arrays(path)
+    if "episode" not in arrays:
+        raise UserError(f"{path}: has no array 'episode' that says which rows belong together")
+    rows = len(arrays["episode"])
+    for name, values in arrays.items():
+        if len(values) != rows:
+            raise UserError(f"{path}: array {name!r} has {len(values)} rows, 'episode' has {rows}")
+    steps = {**arrays, "episode": arrays["episode"].astype(np.int64)}
+    steps["step"] = np.asarray(arrays.get("step", _steps(steps["episode"])), dtype=np.int32)
+    numbers, lengths = np.unique(steps["episode"], return_counts=True)
+    return Rollout(steps, {"episode": numbers, "length": lengths.astype(np.int32)})

@@ -1,0 +1,55 @@
+"""The final split of every row of a source, where near-identical rows must not fall on both sides.
+
+A source whose rows have a `group` (Othello: the symmetry class of a position) gets a store `splits.zarr`: a group
+that occurs in several splits keeps its rows in one of them, elsewhere they are excluded (code 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policylens.capture.sources import shares
+from policylens.errors import UserError
+from policylens.stores.splits import SPLITS, separate_groups
+from policylens.stores.store import StoreWriter
+from policylens.stores.tables import open_table, write_index
+
+STORE = "splits.zarr"
+
+
+def write_splits(source: Path, parts: list[str], fractions: Mapping[str, float], salt: str) -> dict[str, Any]:
+    """Write a source's `splits.zarr` (final split code per row, all parts in order) and its index.json.
+
+    Returns the index, whose `splits` counts rows and episodes per split.
+    """
+    write_index(source, parts)
+    table = open_table(source)
+    codes = table.coordinate("split")
+    if "group" in table.names:
+        codes = separate_groups(codes, table.coordinate("group"), shares(fractions), salt)
+    with StoreWriter(source / STORE, "splits", {"names": list(SPLITS)}) as store:
+        store.group("step", ("episode", "step")).append(
+            {"split": codes, "episode": table.coordinate("episode"), "step": table.coordinate("step")}
+        )
+    return write_index(source, parts, {"splits": _counts(codes, table.coordinate("episode"))})
+
+
+def _counts(codes: np.ndarray, episodes: np.ndarray) -> dict[str, dict[str, int]]:
+    return {
+        name: {"rows": int((codes == code).sum()), "episodes": len(np.unique(episodes[codes == code]))}
+        for code, name in enumerate(SPLITS)
+    }
+
+
+def final_splits(source: Path, rows: slice) -> np.ndarray:
+    """Final split codes (int8) of some rows of a source."""
+    import zarr
+
+    path = source / STORE / "step" / "split"
+    if not (source / STORE / "zarr.json").exists():
+        raise UserError(f"{source / STORE}: not built yet; build the source's index.json first")
+    return zarr.open_array(str(path), mode="r")[rows]

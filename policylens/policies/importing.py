@@ -1,0 +1,97 @@
+"""Bringing a checkpoint from where it is into the one form that all rules use.
+
+From a folder (`model.safetensors` + `policy.json`), from `hf://org/repo@revision/path` (the same two files on a
+hub), or, for families that offer `importing.py`, from whatever else their checkpoints come as.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policylens.errors import UserError
+from policylens.policies.checkpoint import RECORD, WEIGHTS, read_checkpoint, write_checkpoint
+from policylens.policies.registry import family, room
+
+_HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)(?:/(?P<path>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class HubAddress:
+    """A place on the Hugging Face hub. path: folder inside the repository, "" for its root."""
+
+    repo: str
+    revision: str
+    path: str
+
+
+def parse_hub_address(address: str) -> HubAddress:
+    """`hf://org/repo@revision/path` taken apart; a missing revision is refused: results must not drift."""
+    match = _HUB.fullmatch(address)
+    if not match or ".." in (match["path"] or "").split("/"):
+        raise UserError(f"{address}: write hf://org/repo@revision/path, with the revision (a commit hash or tag) pinned")
+    return HubAddress(match["repo"], match["revision"], (match["path"] or "").strip("/"))
+
+
+def is_hub_address(path: str) -> bool:
+    """Whether a checkpoint's path is on the hub rather than on disk."""
+    return path.startswith("hf://")
+
+
+def import_checkpoint(path: str, out: Path, family_name: str, options: Mapping[str, Any] | None = None) -> None:
+    """Write the checkpoint at `path` in the one form to folder `out`.
+
+    path: a folder, a file the family can import, or hf://org/repo@revision/path.
+    family_name: the family it must belong to. options: what the family's import needs beyond the file.
+    The policy is built once, so that a checkpoint that cannot run is refused here, and not later.
+    """
+    origin: dict[str, Any] = {"path": path}
+    local = Path(path)
+    if is_hub_address(path):
+        address = parse_hub_address(path)
+        local, commit = download(address)
+        origin = {"hub": address.repo, "path": address.path, "revision": address.revision, "commit": commit}
+    if (local / RECORD).is_file():
+        record, tensors = read_checkpoint(local, verify=True)
+        origin = record.get("origin", origin)
+    else:
+        record, tensors = _foreign(local, family_name, options or {})
+    if record["family"] != family_name:
+        raise UserError(f"{path}: is a checkpoint of family {record['family']!r}, the config says {family_name!r}")
+    room(family_name, "policy").build(record, tensors, "cpu", None)
+    write_checkpoint(
+        out,
+        family=family_name,
+        architecture=record["architecture"],
+        tensors=tensors,
+        training=record.get("training"),
+        origin=origin,
+    )
+
+
+def _foreign(path: Path, family_name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not path.exists():
+        raise UserError(f"{path}: there is no such checkpoint")
+    if "import" not in family(family_name).capabilities:
+        raise UserError(f"{path}: needs {RECORD} and {WEIGHTS}; the family {family_name!r} imports no other form")
+    return room(family_name, "importing").read(path, options)
+
+
+def download(address: HubAddress) -> tuple[Path, str]:
+    """Download a checkpoint's two files into the hub's cache; returns their folder and the commit they are of."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    prefix = f"{address.path}/" if address.path else ""
+    try:
+        files = [
+            hf_hub_download(address.repo, f"{prefix}{name}", revision=address.revision) for name in (WEIGHTS, RECORD)
+        ]
+        commit = HfApi().model_info(address.repo, revision=address.revision).sha
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first = " ".join(str(error).split())[:160]
+        raise UserError(f"hf://{address.repo}@{address.revision}/{address.path}: cannot be downloaded ({first})") from None
+    return Path(files[0]).parent, commit

@@ -1,0 +1,38 @@
+"""Promoting trained snapshots to checkpoints that are kept: an explicit act, never a rule's output."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from policylens.errors import UserError
+from policylens.policies.checkpoint import RECORD, WEIGHTS, read_checkpoint
+
+LOG = "training_log.csv"
+
+
+def promote(
+    training: Path, out: Path, snapshots: Sequence[str] | None = None, *, replace: bool = False
+) -> Iterator[Path]:
+    """Copy snapshots of a training run, each checked first, and the run's log; yields every folder made.
+
+    training: folder with one checkpoint folder per snapshot, and training_log.csv.
+    out: where the checkpoints go, e.g. data/checkpoints/othello. snapshots: names, or None for all.
+    Raises UserError, before copying anything, for an unknown snapshot or one that is already there.
+    """
+    found = {path.parent.name: path.parent for path in sorted(training.glob(f"*/{RECORD}"))}
+    chosen = list(snapshots or found)
+    for name in chosen:
+        if name not in found:
+            raise UserError(f"{training}: has no snapshot {name!r}; it has: {', '.join(found) or 'none'}")
+        if (out / name).exists() and not replace:
+            raise UserError(f"{out / name}: is already there; give --replace to overwrite it")
+        read_checkpoint(found[name], verify=True)
+    for name in chosen:
+        (out / name).mkdir(parents=True, exist_ok=True)
+        for file in (WEIGHTS, RECORD):
+            shutil.copyfile(found[name] / file, out / name / file)
+        yield out / name
+    if (training / LOG).exists():
+        shutil.copyfile(training / LOG, out / LOG)

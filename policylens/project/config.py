@@ -1,0 +1,246 @@
+"""config.yaml, loaded and checked before anything is built: each fault is one clear line.
+
+First the schema (misspelt keys, wrong types, names that could leave their folder), then what only the blocks
+together can tell: names that no block has, sites that the policy lacks, capabilities that the family lacks.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policylens.errors import UserError
+from policylens.policies import registry
+from policylens.policies.family import Family
+from policylens.policies.importing import is_hub_address, parse_hub_address
+from policylens.project.sweeps import members_of
+from policylens.stores.files import read_json
+from policylens.stores.schemas import check_against, check_value
+
+SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
+PARTS = 1
+DTYPE = "float16"
+EVALUATION = {"split": "test", "fidelity": True}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a checkpoint comes from: a path (or hub address), and options of its import."""
+
+    path: str | None
+    options: Mapping[str, Any]
+
+
+class PolicyBlock:
+    """One policy of the config, with defaults filled in and series and sweeps spelled out.
+
+    name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
+    trainings, strengths.
+    """
+
+    def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
+        self.name = name
+        self.where = f"policies.{name}"
+        if name in RESERVED_POLICIES:
+            raise UserError(f"{self.where}: this name is taken by a folder of results/; choose another")
+        self.family: Family = registry.family(block["family"])
+        self.checkpoints = dict(_checkpoints(block["checkpoints"], self.where))
+        self.sources = {
+            key: {"parts": len(value.get("import", [])) or PARTS, "seed": seed, "split": SPLIT, **value}
+            for key, value in block.get("sources", {}).items()
+        }
+        self.labels = dict(block.get("labels", {}))
+        self.captures = {
+            key: {"dtype": DTYPE, "split": SPLIT, **value} for key, value in block.get("captures", {}).items()
+        }
+        self.sweeps = {
+            key: {
+                "seed": seed,
+                **value,
+                "evaluation": {**EVALUATION, **value.get("evaluation", {})},
+                "members": members_of(value, f"{self.where}.sae.{key}"),
+            }
+            for key, value in block.get("sae", {}).items()
+        }
+        self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
+        self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
+
+    def parts(self, block: Mapping[str, Any]) -> list[str]:
+        """Names of the parts of a source, or of the files of an imported capture."""
+        if "source" in block:
+            return self.parts(self.sources[block["source"]])
+        return part_names(block.get("parts") or len(block["import"]))
+
+    def sites(self, checkpoint: str) -> dict[str, Any] | None:
+        """Sites of a checkpoint by name, or None while its policy.json cannot be seen yet."""
+        path = self.checkpoints[checkpoint].path
+        places = [Path("results", self.name, checkpoint, "checkpoint")]
+        if path is not None and not is_hub_address(path):
+            places.insert(0, Path(path))
+        for place in places:
+            if (place / "policy.json").is_file():
+                record = read_json(place / "policy.json")
+                check_against("policy", record, place / "policy.json")
+                return {site.name: site for site in self.family.sites(record)}
+        return None
+
+
+RESERVED_POLICIES = ("compare", "logs", "training")
+RESERVED_CHECKPOINTS = ("sources",)
+
+
+def part_names(count: int) -> list[str]:
+    """part-0000, part-0001, ..."""
+    return [f"part-{number:04d}" for number in range(count)]
+
+
+class Config:
+    """The whole config. policies: name -> PolicyBlock."""
+
+    def __init__(self, raw: Mapping[str, Any], source: str = "config.yaml") -> None:
+        """raw: the parsed YAML. source: what error lines name. Raises UserError at the first fault."""
+        check_against("config", raw, source)
+        self.source = source
+        self.seed = raw.get("seed", 0)
+        self.compute = {"device": "cpu", "batch_rows": 4096, **raw.get("compute", {})}
+        self.resources: dict[str, dict[str, int]] = dict(raw.get("resources", {}))
+        self.demo: list[str] = list(raw.get("demo", []))
+        try:
+            self.policies = {
+                name: PolicyBlock(name, block, self.seed) for name, block in raw["policies"].items()
+            }
+            for policy in self.policies.values():
+                _check_policy(policy)
+        except UserError as error:
+            message = str(error)
+            raise UserError(message if message.startswith(source) else f"{source}: {message}") from None
+
+    def __getitem__(self, policy: str) -> PolicyBlock:
+        """A policy's block; UserError for an unknown name."""
+        return self.policies[_known(policy, self.policies, self.source, "policy")]
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a config file."""
+    import yaml
+
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such config file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: must be a mapping with a key 'policies'")
+    return Config(raw, str(path))
+
+
+def _checkpoints(blocks: Mapping[str, Any], where: str) -> Iterator[tuple[str, Checkpoint]]:
+    for name, block in blocks.items():
+        options = block.get("options", {})
+        if "series" in block:
+            for member in block["members"]:
+                yield f"{name}-{member}", Checkpoint(block["series"].replace("{}", member), options)
+        else:
+            yield name, Checkpoint(block.get("path"), options)
+
+
+def _known(name: str, known: Iterable[str], where: str, what: str) -> str:
+    known = list(known)
+    if name in known:
+        return name
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
+    raise UserError(f"{where}: there is no {what} {name!r}; {hint}")
+
+
+def _require(policy: PolicyBlock, capability: str, where: str) -> None:
+    if capability not in policy.family.capabilities:
+        raise UserError(
+            f"{where} needs the capability {capability!r}, which the family {policy.family.name!r} lacks; it has: "
+            f"{', '.join(sorted(policy.family.capabilities)) or 'none'}"
+        )
+
+
+def _check_policy(policy: PolicyBlock) -> None:
+    _check_checkpoints(policy)
+    for name, block in policy.sources.items():
+        _check_source(policy, f"{policy.where}.sources.{name}", block)
+    for name, block in policy.labels.items():
+        _check_labels(policy, f"{policy.where}.labels.{name}", block)
+    for name, block in policy.captures.items():
+        _check_capture(policy, f"{policy.where}.captures.{name}", block)
+    for name, block in policy.sweeps.items():
+        _check_sweep(policy, f"{policy.where}.sae.{name}", block)
+    for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
+        for name, block in blocks.items():
+            where = f"{policy.where}.{capability}.{name}"
+            _require(policy, capability, where)
+            check_value(policy.family.settings[capability], block["settings"], where, ["settings"])
+
+
+def _check_checkpoints(policy: PolicyBlock) -> None:
+    for name, checkpoint in policy.checkpoints.items():
+        where = f"{policy.where}.checkpoints.{name}"
+        if name in RESERVED_CHECKPOINTS:
+            raise UserError(f"{where}: this name is taken by a folder of results/; choose another")
+        if checkpoint.path is None:
+            if "run" in policy.family.capabilities:
+                raise UserError(f"{where}: needs a path, or is a series with members")
+        elif is_hub_address(checkpoint.path):
+            parse_hub_address(checkpoint.path)
+        elif not Path(checkpoint.path).exists():
+            raise UserError(f"{where}: there is no checkpoint at {checkpoint.path}")
+
+
+def _check_source(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    if "import" in block:
+        _check_files(block["import"], where)
+        return
+    _require(policy, "rollout", where)
+    _known(block["checkpoint"], policy.checkpoints, where, "checkpoint")
+    check_value(policy.family.settings["rollout"], block["rollout"], where, ["rollout"])
+    if block["parts"] > block["episodes"]:
+        raise UserError(f"{where}: {block['parts']} parts cannot hold {block['episodes']} whole episodes")
+
+
+def _check_labels(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    _require(policy, "labels", where)
+    for source in block["sources"]:
+        _known(source, policy.sources, where, "source")
+    for name in block["names"]:
+        _known(name, policy.family.labels, where, f"label of the family {policy.family.name!r}")
+
+
+def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    if "import" in block:
+        _check_files(block["import"], where)
+        return
+    _require(policy, "run", where)
+    _known(block["source"], policy.sources, where, "source")
+    for checkpoint in policy.checkpoints:
+        sites = policy.sites(checkpoint)
+        if sites is None:
+            continue
+        for site in block["sites"]:
+            _known(site, sites, where, f"site of the checkpoint {checkpoint!r}")
+        spaces = {sites[site].row_space.name for site in block["sites"]}
+        if len(spaces) > 1:
+            raise UserError(
+                f"{where}: its sites lie in several row spaces ({', '.join(sorted(spaces))}); split it"
+            )
+
+
+def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
+    for site in block["sites"]:
+        _known(site, capture["sites"], where, f"site in the capture {block['capture']!r}")
+
+
+def _check_files(paths: Iterable[str], where: str) -> None:
+    for path in paths:
+        if not Path(path).exists():
+            raise UserError(f"{where}: there is no file {path}")

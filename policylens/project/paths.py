@@ -1,0 +1,155 @@
+"""The path grammar: every path that can be built, as a template. docs/paths.md is made of this table.
+
+Every wildcard is the name of a block in config.yaml (or of a site, a part, a sweep's member), so that a path can be
+read aloud and names everything it depends on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from policylens.errors import UserError
+from policylens.project.config import Config, PolicyBlock
+from policylens.stores.names import NAME
+
+WILDCARDS = (
+    "policy",
+    "checkpoint",
+    "training",
+    "strength",
+    "source",
+    "labelset",
+    "capture",
+    "part",
+    "sweep",
+    "site",
+    "member",
+)
+
+_RUN = "results/{policy}/{checkpoint}"
+_SOURCE = "results/{policy}/sources/{source}"
+_SAE = _RUN + "/sae/{sweep}"
+
+
+@dataclass(frozen=True)
+class Template:
+    """A kind of path. template: with wildcards in braces. holds: what is there, in one line."""
+
+    name: str
+    template: str
+    holds: str
+
+    @property
+    def wildcards(self) -> list[str]:
+        """Names of the wildcards, in order."""
+        return re.findall(r"\{(\w+)\}", self.template)
+
+
+PATHS = {
+    entry.name: entry
+    for entry in (
+        Template("training", "results/training/{policy}/{training}/training_log.csv", "a training run's log; its "
+                 "checkpoints stand beside it, one folder per snapshot"),
+        Template("source_part", _SOURCE + "/{part}.zarr/zarr.json", "observations of some whole episodes"),
+        Template("source", _SOURCE + "/index.json", "a source: its parts, and rows and episodes per split"),
+        Template("label_part", _SOURCE + "/labels/{labelset}/{part}.zarr/zarr.json", "ground truth of a part's rows"),
+        Template("labels", _SOURCE + "/labels/{labelset}/index.json", "a label set: its parts and arrays"),
+        Template("checkpoint", _RUN + "/checkpoint/policy.json", "the checkpoint in its one form, weights beside it"),
+        Template("strength", _RUN + "/strength/{strength}/strength.json", "how well the checkpoint plays or controls"),
+        Template("capture_part", _RUN + "/activations/{capture}/{part}.zarr/zarr.json", "activations of a part's rows"),
+        Template("capture", _RUN + "/activations/{capture}/index.json", "a capture: its parts, sites and sizes"),
+        Template("sae", _SAE + "/{site}/{member}/cfg.json", "a trained SAE: sae_weights.safetensors and training.json "
+                 "stand beside it"),
+        Template("sae_metrics", _SAE + "/{site}/evaluation/{member}.json", "an SAE's metrics on held-out episodes"),
+        Template("sae_summary", _SAE + "/{site}/evaluation/scaling.json", "the sweep at a site as one table; "
+                 "scaling.csv and the plots stand beside it"),
+        Template("sweep", _SAE + "/index.json", "a sweep: its sites, members and where their results are"),
+    )
+}  # fmt: skip
+
+CONSTRAINTS = {name: NAME for name in WILDCARDS}
+
+
+def template(name: str) -> str:
+    """The template of a kind of path."""
+    return PATHS[name].template
+
+
+def all_paths(config: Config) -> Iterator[tuple[str, str]]:
+    """(kind, path) of everything that a config can build."""
+    for policy in config.policies.values():
+        for kind, wildcards in _blocks(policy):
+            yield kind, template(kind).format(policy=policy.name, **wildcards)
+
+
+def headline_paths(config: Config) -> list[str]:
+    """What stands at the ends: an index or summary per stage, of which everything else is a part."""
+    ends = ("labels", "strength", "capture", "sweep")
+    return [path for kind, path in all_paths(config) if kind in ends]
+
+
+def _blocks(policy: PolicyBlock) -> Iterator[tuple[str, dict[str, str]]]:
+    for training in policy.trainings:
+        yield "training", {"training": training}
+    for source, block in policy.sources.items():
+        yield "source", {"source": source}
+        yield from (("source_part", {"source": source, "part": part}) for part in policy.parts(block))
+    for labelset, block in policy.labels.items():
+        for source in block["sources"]:
+            names = {"source": source, "labelset": labelset}
+            yield "labels", names
+            yield from (
+                ("label_part", {**names, "part": part}) for part in policy.parts(policy.sources[source])
+            )
+    for checkpoint in policy.checkpoints:
+        yield from _of_checkpoint(policy, checkpoint)
+
+
+def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, dict[str, str]]]:
+    at = {"checkpoint": checkpoint}
+    if policy.checkpoints[checkpoint].path is not None:
+        yield "checkpoint", at
+    for strength in policy.strengths:
+        yield "strength", {**at, "strength": strength}
+    for capture, block in policy.captures.items():
+        yield "capture", {**at, "capture": capture}
+        yield from (
+            ("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block)
+        )
+    for sweep, block in policy.sweeps.items():
+        yield "sweep", {**at, "sweep": sweep}
+        for site in block["sites"]:
+            yield "sae_summary", {**at, "sweep": sweep, "site": site}
+            for member in block["members"]:
+                yield "sae", {**at, "sweep": sweep, "site": site, "member": member}
+                yield "sae_metrics", {**at, "sweep": sweep, "site": site, "member": member}
+
+
+def parse(path: str) -> tuple[str, Mapping[str, str]]:
+    """(kind, wildcards) of a path of the grammar; UserError if it is none."""
+    for name, entry in PATHS.items():
+        pattern = re.escape(entry.template)
+        for wildcard in entry.wildcards:
+            pattern = pattern.replace(re.escape("{" + wildcard + "}"), f"(?P<{wildcard}>{NAME})", 1)
+        match = re.fullmatch(pattern, path)
+        if match:
+            return name, match.groupdict()
+    raise UserError(f"{path}: not a path of this project; `policylens paths` lists them")
+
+
+def check_targets(config: Config, targets: Iterable[str]) -> None:
+    """UserError in one line if a target of the grammar names a block that the config does not have."""
+    known = set()
+    for target in targets:
+        try:
+            parse(target)
+        except UserError:
+            continue  # a rule's name, or a file beside an indexed one: left to the workflow
+        known = known or {path for _, path in all_paths(config)}
+        if target not in known:
+            close = difflib.get_close_matches(target, known, n=1, cutoff=0.8)
+            hint = f"did you mean {close[0]}?" if close else "`policylens paths` lists what it can build"
+            raise UserError(f"{target}: {config.source} has no blocks that build this; {hint}")

@@ -1,0 +1,82 @@
+"""The standard SAE: ReLU latents, an L1 penalty weighted by the decoder's norms, no constraint on the norms.
+
+    f     = ReLU(x W_enc + b_enc)
+    x_hat = f W_dec + b_dec
+    L     = mean over rows of [ sum_d (x - x_hat)^2 + lambda sum_i ||W_dec,i||_2 f_i ]
+
+Source: Anthropic, "Update on how we train SAEs", Circuits Updates April 2024
+(https://transformer-circuits.pub/2024/april-update/index.html#training-saes): loss, initialisation (random directions
+with norms U[0.05, 1], W_enc = W_dec^T, biases 0) and the scaling of the data.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from policylens.sae.architecture import Architecture, Tensors, Terms, random_directions, tied
+
+SMALLEST_NORM, LARGEST_NORM = 0.05, 1.0
+TINY = 1e-30
+
+
+class Standard(Architecture):
+    """ReLU latents with a penalty on f * ||W_dec||."""
+
+    def initial(self, d_in: int, generator: torch.Generator) -> Tensors:
+        """Random decoder directions with norms U[0.05, 1]; the encoder is the decoder's transpose."""
+        m = self.settings["latents"]
+        norms = torch.rand(m, 1, generator=generator) * (LARGEST_NORM - SMALLEST_NORM) + SMALLEST_NORM
+        return tied(random_directions(m, d_in, generator) * norms)
+
+    def encode(self, p: Tensors, x: Tensor) -> Tensor:
+        """Latents (n, m)."""
+        return torch.relu(x @ p["W_enc"] + p["b_enc"])
+
+    def weight(self, progress: float) -> float:
+        """Lambda at this share of the training."""
+        warmup = self.settings["sparsity_warmup"]
+        return self.settings["sparsity"] * (min(1.0, progress / warmup) if warmup else 1.0)
+
+    def loss(self, p: Tensors, x: Tensor, memory: Tensors, progress: float) -> Terms:
+        """The formula at the top of this file."""
+        f = self.encode(p, x)
+        reconstruction = (x - self.decode(p, f)).square().sum(1).mean()
+        sparsity = (f * p["W_dec"].norm(dim=1)).sum(1).mean()
+        return Terms(reconstruction + self.weight(progress) * sparsity, reconstruction, sparsity)
+
+    @torch.no_grad()
+    def gradients(self, p: Tensors, x: Tensor, into: Tensors, memory: Tensors, progress: float) -> Terms:
+        """The gradient of `loss`, tile by tile of rows, in memory that is kept.
+
+        With E = x_hat - x and H = f: dL/dW_dec = 2/n H^T E + lambda mean(f)_i W_dec,i / ||W_dec,i||,
+        dL/df = 2/n E W_dec^T + lambda/n ||W_dec|| where f > 0, and dL/dW_enc = x^T dL/df.
+        """
+        n, weight = len(x), self.weight(progress)
+        norms = p["W_dec"].norm(dim=1)
+        sums, squares = torch.zeros_like(norms), x.new_zeros(())
+        for gradient in into.values():
+            gradient.zero_()
+        for tile in x.split(self.tile_rows(x)):
+            squares += self._add_tile(p, tile, into, sums, norms * (weight / n), 2 / n)
+        into["W_dec"].addcmul_(p["W_dec"], (weight / n * sums / norms.clamp_min(TINY)).unsqueeze(1))
+        sparsity = torch.dot(sums, norms) / n
+        return Terms(squares / n + weight * sparsity, squares / n, sparsity)
+
+    def _add_tile(
+        self, p: Tensors, x: Tensor, into: Tensors, sums: Tensor, penalty: Tensor, slope: float
+    ) -> Tensor:
+        """Add one tile's part to the gradients and to the latents' sums; returns its sum of squared errors."""
+        shape = (len(x), len(sums))
+        f = torch.addmm(p["b_enc"], x, p["W_enc"], out=self.buffer("latents", shape, x)).relu_()
+        error = torch.addmm(p["b_dec"], f, p["W_dec"], out=self.buffer("error", tuple(x.shape), x)).sub_(x)
+        squares = torch.dot(error.view(-1), error.view(-1))
+        sums += f.sum(0)
+        error.mul_(slope)
+        into["W_dec"].addmm_(f.T, error)
+        into["b_dec"].add_(error.sum(0))
+        back = torch.addmm(penalty, error, p["W_dec"].T, out=self.buffer("back", shape, x))
+        torch.ops.aten.threshold_backward.grad_input(back, f, 0.0, grad_input=back)
+        into["W_enc"].T.addmm_(back.T, x)
+        into["b_enc"].add_(back.sum(0))
+        return squares

@@ -1,0 +1,97 @@
+"""What all rules share: the checked config, paths, environments, code digests, and how a run begins and ends."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from policylens.errors import UserError
+from policylens.project.closure import digest
+from policylens.project.config import Config
+from policylens.project.paths import CONSTRAINTS, check_targets, headline_paths, template
+from policylens.project.pins import digest as digest_of_pins
+from rules import failures, records
+
+
+configfile: "config.yaml"
+
+
+ROOT = Path(workflow.basedir)
+SCRIPTS = ROOT / "workflow_scripts"
+
+
+try:
+    CONFIG = Config(config)
+    check_targets(CONFIG, records.targets(workflow))
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+
+records.recover(workflow)
+failures.announce(workflow)
+
+
+def run(script):
+    """The start of a shell command: a script of workflow_scripts/ in the environment that the job's params name."""
+    return f"exec {ROOT}/envs/run {{params.environment}} python {SCRIPTS}/{script}"
+
+
+def core(wildcards):
+    return "core"
+
+
+def of_family(wildcards):
+    """The environment that holds the policy's simulator and code."""
+    return CONFIG[wildcards.policy].family.environment
+
+
+def conda_file(environment):
+    """Conda directive: the same pins as a conda environment, for --sdm conda."""
+    return lambda wildcards: str(ROOT / "envs" / f"{environment(wildcards)}.yaml")
+
+
+def code(script, environment=core):
+    """Params function: digest of everything the script runs, and of the versions it runs with.
+
+    Snakemake sees neither; a comment or a docstring changes nothing. Of the families only the policy's own counts.
+    """
+
+    def value(wildcards):
+        families = [CONFIG[wildcards.policy].family.name] if environment is of_family else []
+        return f"{digest(SCRIPTS / script, ROOT, families)} {digest_of_pins(environment(wildcards), ROOT / 'envs')}"
+
+    return value
+
+
+def threads_of(rule, default=1):
+    """Threads of a rule. They change low bits of sums, so they are a parameter too, and -j does not cap them there."""
+    return CONFIG.resources.get(rule, {}).get("threads", default)
+
+
+def memory_of(rule, default):
+    return CONFIG.resources.get(rule, {}).get("mem_mb", default)
+
+
+def minutes_of(rule, default):
+    return CONFIG.resources.get(rule, {}).get("runtime", default)
+
+
+def as_json(value):
+    return json.dumps(value, sort_keys=True)
+
+
+onstart:
+    records.remember(workflow)
+
+
+onsuccess:
+    records.forget()
+    failures.tidy(CONFIG)
+
+
+onerror:
+    records.restore()
+    failures.repeat()
+    failures.tidy(CONFIG)

@@ -1,0 +1,116 @@
+"""Sources: where observations come from, in parts of whole episodes; and labels of their rows."""
+
+
+def source_block(wildcards):
+    return CONFIG[wildcards.policy].sources[wildcards.source]
+
+
+def source_inputs(wildcards):
+    """A rollout needs its policy; an import needs its file."""
+    block = source_block(wildcards)
+    if "import" in block:
+        return block["import"][int(wildcards.part.split("-")[1])]
+    return template("checkpoint").format(policy=wildcards.policy, checkpoint=block["checkpoint"])
+
+
+def source_parts(wildcards):
+    parts = CONFIG[wildcards.policy].parts(source_block(wildcards))
+    return [
+        template("source_part").format(policy=wildcards.policy, source=wildcards.source, part=part)
+        for part in parts
+    ]
+
+
+def label_parts(wildcards):
+    parts = CONFIG[wildcards.policy].parts(source_block(wildcards))
+    return [template("label_part").format(**wildcards, part=part) for part in parts]
+
+
+rule record_source:
+    input:
+        source_inputs,
+    output:
+        template("source_part"),
+    params:
+        code=code("record_source.py", of_family),
+        environment=of_family,
+        settings=lambda w: as_json(source_block(w)),
+        threads=threads_of("record_source"),
+    threads: threads_of("record_source")
+    log:
+        "results/logs/{policy}/sources/{source}/{part}.log",
+    resources:
+        mem_mb=memory_of("record_source", 3000),
+        runtime=minutes_of("record_source", 240),
+    conda:
+        conda_file(of_family)
+    shell:
+        run("record_source.py")
+        + " --input {input:q} --settings {params.settings:q} --source {wildcards.source} --part {wildcards.part}"
+        " --threads {params.threads} --out $(dirname {output:q}) > {log:q} 2>&1"
+
+
+rule index_source:
+    input:
+        source_parts,
+    output:
+        index=template("source"),
+        splits=template("source").replace("index.json", "splits.zarr/zarr.json"),
+    params:
+        code=code("index_source.py"),
+        environment=core,
+        settings=lambda w: as_json(source_block(w)["split"]),
+    log:
+        "results/logs/{policy}/sources/{source}/index.log",
+    resources:
+        mem_mb=memory_of("index_source", 2000),
+        runtime=minutes_of("index_source", 30),
+    conda:
+        conda_file(core)
+    shell:
+        run("index_source.py")
+        + " --parts {input:q} --split {params.settings:q} --source {wildcards.source}"
+        " --out $(dirname {output.index:q}) > {log:q} 2>&1"
+
+
+rule label_source:
+    input:
+        part=template("source_part"),
+        index=template("source"),
+    output:
+        template("label_part"),
+    params:
+        code=code("label_source.py", of_family),
+        environment=of_family,
+        family=lambda w: CONFIG[w.policy].family.name,
+        names=lambda w: CONFIG[w.policy].labels[w.labelset]["names"],
+    log:
+        "results/logs/{policy}/sources/{source}/labels/{labelset}/{part}.log",
+    resources:
+        mem_mb=memory_of("label_source", 3000),
+        runtime=minutes_of("label_source", 120),
+    conda:
+        conda_file(of_family)
+    shell:
+        run("label_source.py")
+        + " --family {params.family} --source $(dirname {input.index:q}) --part {wildcards.part}"
+        " --names {params.names:q} --out $(dirname {output:q}) > {log:q} 2>&1"
+
+
+rule index_labels:
+    input:
+        label_parts,
+    output:
+        template("labels"),
+    params:
+        code=code("index_parts.py"),
+        environment=core,
+    log:
+        "results/logs/{policy}/sources/{source}/labels/{labelset}/index.log",
+    resources:
+        mem_mb=memory_of("index_labels", 500),
+        runtime=minutes_of("index_labels", 10),
+    conda:
+        conda_file(core)
+    shell:
+        run("index_parts.py") + " --parts {input:q} --out $(dirname {output:q}) > {log:q} 2>&1"

@@ -1,0 +1,84 @@
+"""Write one part of a capture: a checkpoint's activations over a part of a source, or a user's own activations."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from policylens.capture.activations import write_capture
+from policylens.capture.batches import batches
+from policylens.capture.imports import import_activations
+from policylens.capture.splits import final_splits
+from policylens.console import main
+from policylens.policies.registry import load_policy
+from policylens.stores.files import sha256_of_file
+from policylens.stores.provenance import provenance
+from policylens.stores.tables import open_table
+
+
+def program() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, help="folder with model.safetensors and policy.json")
+    parser.add_argument("--source", type=Path, help="the source's folder")
+    parser.add_argument("--import", dest="file", type=Path, help="instead: a file of activations (.npz, .pt, zarr)")
+    parser.add_argument("--settings", required=True, help="JSON: the capture's block of config.yaml")
+    parser.add_argument("--part", default="part-0000", help="part-NNNN")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-rows", type=int, default=4096, help="rows per forward pass")
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
+    parser.add_argument("--out", required=True, type=Path, help="store to write, <part>.zarr")
+    arguments = parser.parse_args()
+    if arguments.file is None and (arguments.checkpoint is None or arguments.source is None):
+        parser.error("give --checkpoint and --source, or --import")
+    torch.set_num_threads(arguments.threads)
+    settings = json.loads(arguments.settings)
+    (record if arguments.file is None else bring)(arguments, settings)
+
+
+def record(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> None:
+    policy = load_policy(arguments.checkpoint, arguments.device)
+    source = open_table(arguments.source)
+    rows = source.rows_of_part(arguments.part)
+    origin = provenance(
+        settings=settings,
+        checkpoint_sha256=policy.record["weights"]["sha256"],
+        inputs={"source": sha256_of_file(arguments.source / "index.json")},
+    )
+    write_capture(
+        arguments.out,
+        policy,
+        settings["sites"],
+        batches(source, policy.observations, rows, arguments.batch_rows),
+        {
+            "episode": source.array("episode").read(rows),
+            "step": source.array("step").read(rows),
+            "split": final_splits(arguments.source, rows),
+        },
+        dtype=settings["dtype"],
+        batch_rows=arguments.batch_rows,
+        attributes={"provenance": origin},
+        what=f"capturing {arguments.part}",
+    )
+
+
+def bring(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> None:
+    inputs = {arguments.file.name: sha256_of_file(arguments.file)} if arguments.file.is_file() else None
+    import_activations(
+        arguments.file,
+        arguments.out,
+        settings["sites"],
+        dtype=settings["dtype"],
+        fractions=settings["split"],
+        salt=arguments.out.parent.name,
+        each_row_is_an_episode=settings.get("each_row_is_an_episode", False),
+        # Files of one capture must not share row-episodes: each part has its own range of numbers.
+        first_episode=int(arguments.part.split("-")[1]) << 32,
+        attributes={"provenance": provenance(settings=settings, inputs=inputs)},
+    )
+
+
+if __name__ == "__main__":
+    main(program)
