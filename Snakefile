@@ -2,6 +2,7 @@
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/checkpoints.smk"
 include: "rules/sources.smk"
 include: "rules/activations.smk"

@@ -10,21 +10,20 @@ docs/notebooks.md goes on from here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import Any
 
 from policylens.errors import UserError
-
-if TYPE_CHECKING:
-    from policylens.run import Run, open_run
 
 __version__ = "0.1.0"
 __all__ = ["Run", "UserError", "open_run"]
 
+# torch and zarr load when first needed: config validation and --help must not wait for them. And by name, since an
+# import statement here would put all that a notebook can do into the code digest of every rule.
+_LAZY = {"Run": "policylens.run", "open_run": "policylens.run"}
+
 
 def __getattr__(name: str) -> Any:
-    # torch and zarr load when first needed: config validation and --help must not wait for them.
-    if name in ("Run", "open_run"):
-        from policylens import run
-
-        return getattr(run, name)
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'policylens' has no attribute {name!r}")

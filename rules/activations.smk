@@ -1,50 +1,6 @@
 """Captures: activations of a checkpoint at some sites, over a source or from a user's files."""
 
 
-def capture_block(wildcards):
-    return CONFIG[wildcards.policy].captures[wildcards.capture]
-
-
-def capture_inputs(wildcards):
-    """A recorded capture needs the checkpoint and the source; an imported one its file."""
-    block = capture_block(wildcards)
-    if "import" in block:
-        return {"file": block["import"][int(wildcards.part.split("-")[1])]}
-    names = {"policy": wildcards.policy, "source": block["source"], "part": wildcards.part}
-    return {
-        "record": template("checkpoint").format(policy=wildcards.policy, checkpoint=wildcards.checkpoint),
-        "index": template("source").format(**names),
-        "splits": template("source").format(**names).replace("index.json", "splits.zarr/zarr.json"),
-        "part": template("source_part").format(**names),
-    }
-
-
-def capture_arguments(wildcards):
-    """Where the script finds what `capture_inputs` names, as arguments."""
-    block = capture_block(wildcards)
-    found = capture_inputs(wildcards)
-    if "import" in block:
-        return ["--import", found["file"]]
-    folder = os.path.dirname
-    return ["--checkpoint", folder(found["record"]), "--source", folder(found["index"])]
-
-
-def capture_parts(wildcards):
-    parts = CONFIG[wildcards.policy].parts(capture_block(wildcards))
-    return [
-        template("capture_part").format(
-            policy=wildcards.policy, checkpoint=wildcards.checkpoint, capture=wildcards.capture, part=part
-        )
-        for part in parts
-    ]
-
-
-def prunable_captures():
-    """Regular expression of the captures whose activations go once their consumers are built."""
-    names = {name for p in CONFIG.policies.values() for name, block in p.captures.items() if block.get("prunable")}
-    return "|".join(sorted(names)) or "(?!)"
-
-
 rule capture:
     input:
         unpack(capture_inputs),

@@ -1,16 +1,6 @@
 """Checkpoints: imported into one form, measured for strength; and training of our own."""
 
 
-def checkpoint_files(wildcards):
-    """The files of a checkpoint that is on disk; one on the hub has none, its revision is a parameter."""
-    path = Path(CONFIG[wildcards.policy].checkpoints[wildcards.checkpoint].path)
-    if str(path).startswith("hf:"):
-        return []
-    if (path / "policy.json").exists():
-        return [str(path / "policy.json"), str(path / "model.safetensors")]
-    return [str(file) for file in sorted(path.iterdir()) if file.is_file()] if path.is_dir() else [str(path)]
-
-
 rule import_checkpoint:
     input:
         checkpoint_files,

@@ -1,45 +1,6 @@
 """Sparse autoencoders: training, evaluation on held-out episodes, and the sweep as a whole."""
 
 
-def sweep_block(wildcards):
-    return CONFIG[wildcards.policy].sweeps[wildcards.sweep]
-
-
-def captured(wildcards):
-    """A sweep's capture: its index and all its parts, so that a pruned part is rebuilt."""
-    names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint, "capture": sweep_block(wildcards)["capture"]}
-    parts = CONFIG[wildcards.policy].parts(CONFIG[wildcards.policy].captures[names["capture"]])
-    return {
-        "index": template("capture").format(**names),
-        "parts": [template("capture_part").format(**names, part=part) for part in parts],
-    }
-
-
-def played(wildcards):
-    """What fidelity needs: the policy and the observations behind the capture; nothing for imported captures."""
-    block = sweep_block(wildcards)
-    source = CONFIG[wildcards.policy].captures[block["capture"]].get("source")
-    if source is None or not block["evaluation"]["fidelity"]:
-        return {}
-    names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint, "source": source}
-    return {"record": template("checkpoint").format(**names), "source": template("source").format(**names)}
-
-
-def played_arguments(wildcards):
-    found = played(wildcards)
-    folder = os.path.dirname
-    return ["--checkpoint", folder(found["record"]), "--source", folder(found["source"])] if found else []
-
-
-def member_metrics(wildcards):
-    members = sweep_block(wildcards)["members"]
-    return [template("sae_metrics").format(**wildcards, member=member) for member in members]
-
-
-def sweep_summaries(wildcards):
-    return [template("sae_summary").format(**wildcards, site=site) for site in sweep_block(wildcards)["sites"]]
-
-
 rule train_sae:
     input:
         unpack(captured),
@@ -88,7 +49,7 @@ rule evaluate_sae:
         threads=threads_of("evaluate_sae"),
     threads: threads_of("evaluate_sae")
     log:
-        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/evaluation/{member}.log",
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}-metrics.log",
     resources:
         mem_mb=memory_of("evaluate_sae", 4000),
         runtime=minutes_of("evaluate_sae", 60),
@@ -140,7 +101,7 @@ rule summarise_sweep:
         environment=core,
         title=lambda w: f"{w.policy} / {w.checkpoint} / {w.site}",
     log:
-        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/evaluation/summary.log",
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/summary.log",
     resources:
         mem_mb=memory_of("summarise_sweep", 1000),
         runtime=minutes_of("summarise_sweep", 10),

@@ -1,31 +1,6 @@
 """Sources: where observations come from, in parts of whole episodes; and labels of their rows."""
 
 
-def source_block(wildcards):
-    return CONFIG[wildcards.policy].sources[wildcards.source]
-
-
-def source_inputs(wildcards):
-    """A rollout needs its policy; an import needs its file."""
-    block = source_block(wildcards)
-    if "import" in block:
-        return block["import"][int(wildcards.part.split("-")[1])]
-    return template("checkpoint").format(policy=wildcards.policy, checkpoint=block["checkpoint"])
-
-
-def source_parts(wildcards):
-    parts = CONFIG[wildcards.policy].parts(source_block(wildcards))
-    return [
-        template("source_part").format(policy=wildcards.policy, source=wildcards.source, part=part)
-        for part in parts
-    ]
-
-
-def label_parts(wildcards):
-    parts = CONFIG[wildcards.policy].parts(source_block(wildcards))
-    return [template("label_part").format(**wildcards, part=part) for part in parts]
-
-
 rule record_source:
     input:
         source_inputs,

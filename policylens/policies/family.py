@@ -36,6 +36,7 @@ class Family:
     settings: JSON schema of the settings per capability ("rollout", "training", "strength").
     labels: label name -> one line saying what it is, with its unit.
     observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
+    steps_per_episode: about how long an episode is, for estimates before any is recorded.
     """
 
     name: str
@@ -45,3 +46,4 @@ class Family:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     observations: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_observations
+    steps_per_episode: float | None = None

@@ -63,14 +63,14 @@ PATHS = {
         Template("capture", _RUN + "/activations/{capture}/index.json", "a capture: its parts, sites and sizes"),
         Template("sae", _SAE + "/{site}/{member}/cfg.json", "a trained SAE: sae_weights.safetensors and training.json "
                  "stand beside it"),
-        Template("sae_metrics", _SAE + "/{site}/evaluation/{member}.json", "an SAE's metrics on held-out episodes"),
+        Template("sae_metrics", _SAE + "/{site}/{member}/metrics.json", "an SAE's metrics on held-out episodes"),
         Template("sae_summary", _SAE + "/{site}/evaluation/scaling.json", "the sweep at a site as one table; "
                  "scaling.csv and the plots stand beside it"),
         Template("sweep", _SAE + "/index.json", "a sweep: its sites, members and where their results are"),
     )
 }  # fmt: skip
 
-CONSTRAINTS = {name: NAME for name in WILDCARDS}
+CONSTRAINTS = {name: NAME for name in WILDCARDS} | {"part": "part-[0-9]+"}
 
 
 def template(name: str) -> str:
@@ -133,7 +133,7 @@ def parse(path: str) -> tuple[str, Mapping[str, str]]:
     for name, entry in PATHS.items():
         pattern = re.escape(entry.template)
         for wildcard in entry.wildcards:
-            pattern = pattern.replace(re.escape("{" + wildcard + "}"), f"(?P<{wildcard}>{NAME})", 1)
+            pattern = pattern.replace(re.escape("{" + wildcard + "}"), f"(?P<{wildcard}>{CONSTRAINTS[wildcard]})", 1)
         match = re.fullmatch(pattern, path)
         if match:
             return name, match.groupdict()

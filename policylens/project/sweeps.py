@@ -10,6 +10,8 @@ from policylens.errors import UserError
 from policylens.sae.settings import resolve
 from policylens.stores.names import check_name
 
+RESERVED = "evaluation"
+
 SHORT = {"latents": "m", "sparsity": "l"}
 """Letters that stand for a setting in a grid member's name; others keep their own name."""
 
@@ -23,6 +25,8 @@ def members_of(sweep: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]
     shared = sweep.get("settings", {})
     found: dict[str, dict[str, Any]] = {}
     for name, own in _named(sweep, where):
+        if name == RESERVED:
+            raise UserError(f"{where}: the member name {name!r} is taken by the sweep's own folder; choose another")
         if name in found:
             raise UserError(f"{where}: the member {name!r} stands there twice")
         found[name] = resolve({**shared, **own}, f"{where}.{name}")

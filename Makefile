@@ -1,0 +1,41 @@
+# make demo: Othello from its checkpoint to SAEs, plots and a report.  make test: everything that can be tested anywhere.
+# Both set up all they need: Python 3.11 or newer, git and a package index are enough.
+
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+REPORT := results/report.html
+SNAKEMAKE := envs/run workflow snakemake
+
+.PHONY: demo test test-all lint format environments benchmark
+
+demo:
+	@envs/run core true & envs/run workflow true; wait $$!
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- demo
+	@if [ ! -f $(REPORT) ] || [ -n "$$(find results -name '*.png' -newer $(REPORT) | head -n 1)" ]; then \
+	    $(SNAKEMAKE) --quiet all --report $(REPORT) -- demo; \
+	fi
+	@echo
+	@echo "The report:       $(REPORT) (open it in a browser)"
+	@echo "SAE sweep:        results/othello/final/sae/demo/block_2/evaluation/scaling.png"
+	@echo "Activations:      results/othello/final/activations/demo/ (docs/formats.md; docs/notebooks.md)"
+	@echo "What else is there: envs/run core python -m policylens paths"
+
+test: lint
+	@envs/run dev pytest -q -n $(CORES) tests
+
+test-all: lint
+	@POLICYLENS_TEST_ALL=1 envs/run dev pytest -q -n $(CORES) tests
+
+lint:
+	@envs/run workflow true & envs/run core true & envs/run dev true; wait
+	@envs/run dev ruff check --quiet .
+	@envs/run dev ruff format --check --quiet .
+	@envs/run dev snakefmt --check --quiet Snakefile rules
+	@envs/run workflow snakemake --lint >/dev/null
+
+format:
+	@envs/run dev ruff check --fix --quiet .
+	@envs/run dev ruff format --quiet .
+	@envs/run dev snakefmt --quiet Snakefile rules
+
+benchmark:
+	@envs/run core python benchmarks/capture.py

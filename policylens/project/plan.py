@@ -1,0 +1,151 @@
+"""What building a target takes, before building it: jobs, bytes, time and memory.
+
+The jobs are Snakemake's own answer (a dry run in the workflow environment). Bytes of activations follow from rows
+and widths. Times are what earlier jobs of the same rule took on this machine, which their records tell.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policylens.errors import UserError
+from policylens.project.config import Config, PolicyBlock
+from policylens.stores.files import read_json
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_HEAD = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):$")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job that would run: its rule, its wildcards, and the memory it asks for in MB."""
+
+    rule: str
+    wildcards: Mapping[str, str]
+    mem_mb: int
+
+
+def plan(config: Config, path: Path, targets: Sequence[str]) -> str:
+    """A table of what building the targets takes."""
+    jobs = [job for job in dry_run(path, targets) if job.mem_mb]
+    if not jobs:
+        return "nothing to be done: everything is up to date"
+    times = past_seconds(Path(".snakemake") / "metadata")
+    lines = [f"{'rule':<20}{'jobs':>6}{'seconds each':>14}{'memory MB':>11}"]
+    for rule, count in sorted(Counter(job.rule for job in jobs).items()):
+        seconds = f"{times[rule]:.0f}" if rule in times else "not known"
+        lines.append(f"{rule:<20}{count:>6}{seconds:>14}{max(j.mem_mb for j in jobs if j.rule == rule):>11}")
+    known = [times[job.rule] for job in jobs if job.rule in times]
+    unknown = len(jobs) - len(known)
+    lines.append("")
+    lines.append(f"jobs: {len(jobs)}")
+    lines.append(f"activations to be written: {_size(config, jobs)}")
+    lines.append(
+        f"time, one job at a time: {sum(known) / 60:.1f} minutes"
+        + (f", and {unknown} jobs of rules that have not run here yet" if unknown else "")
+    )
+    lines.append(f"largest memory of a job: {max(job.mem_mb for job in jobs)} MB")
+    return "\n".join(lines)
+
+
+def dry_run(path: Path, targets: Sequence[str]) -> list[Job]:
+    """The jobs that Snakemake would run; its complaint as a UserError if it cannot."""
+    command = [str(REPOSITORY / "envs" / "run"), "workflow", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+    result = subprocess.run(
+        [*command, "--configfile", str(path), "--dry-run", "--nocolor", "--", *targets],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+        raise UserError(lines[-1].removeprefix("error: ") if lines else "snakemake's dry run failed")
+    return parse_jobs(result.stdout + result.stderr)
+
+
+def parse_jobs(text: str) -> list[Job]:
+    """Jobs from the text of a dry run."""
+    jobs: list[Job] = []
+    rule, fields = None, {}
+    for line in [*text.splitlines(), ""]:
+        head = _HEAD.match(line)
+        if rule and (head or not line.startswith("    ")):
+            jobs.append(_job(rule, fields))
+            rule, fields = None, {}
+        if head:
+            rule = head[1]
+        elif rule and ": " in line:
+            key, _, value = line.strip().partition(": ")
+            fields[key] = value
+    return jobs
+
+
+def _job(rule: str, fields: Mapping[str, str]) -> Job:
+    pairs = [item.partition("=") for item in fields.get("wildcards", "").split(", ") if "=" in item]
+    memory = re.search(r"mem_mb=(\d+)", fields.get("resources", ""))
+    return Job(rule, {key: value for key, _, value in pairs}, int(memory[1]) if memory else 0)
+
+
+def past_seconds(records: Path) -> dict[str, float]:
+    """Median seconds of earlier jobs per rule, from the workflow's records."""
+    seconds: dict[str, list[float]] = {}
+    for file in records.rglob("*") if records.is_dir() else []:
+        if not file.is_file():
+            continue
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            spent = record["endtime"] - record["starttime"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # a record in the making, or of another version: one time fewer to learn from
+        seconds.setdefault(record.get("rule"), []).append(spent)
+    return {rule: statistics.median(values) for rule, values in seconds.items() if rule}
+
+
+def _size(config: Config, jobs: Sequence[Job]) -> str:
+    total, unknown = 0, 0
+    for job in jobs:
+        if not job.rule.startswith("capture"):
+            continue
+        size = capture_bytes(config[job.wildcards["policy"]], job.wildcards)
+        total, unknown = total + (size or 0), unknown + (size is None)
+    text = f"{total / 1e9:.3g} GB"
+    return text + (f", and {unknown} parts whose rows or widths are not known yet" if unknown else "")
+
+
+def capture_bytes(policy: PolicyBlock, wildcards: Mapping[str, str]) -> int | None:
+    """Bytes of one part of a capture, or None while the rows of its source or its sites cannot be known."""
+    block = policy.captures[wildcards["capture"]]
+    if "import" in block:
+        return None
+    sites = policy.sites(wildcards["checkpoint"])
+    rows = _rows(policy, block["source"], wildcards["part"])
+    if sites is None or rows is None:
+        return None
+    units = 0
+    for name in block["sites"]:
+        size = 1
+        for length in sites[name].row_shape:
+            size *= length
+        units += size
+    return rows * units * BYTES[block["dtype"]]
+
+
+def _rows(policy: PolicyBlock, source: str, part: str) -> int | None:
+    """Rows of a part: counted where it exists, else from the family's usual length of an episode."""
+    index = Path("results", policy.name, "sources", source, "index.json")
+    if index.exists():
+        found: dict[str, Any] = {entry["name"]: entry for entry in read_json(index)["parts"]}
+        return found[part]["rows"]["step"] if part in found else None
+    block = policy.sources[source]
+    if "episodes" not in block or policy.family.steps_per_episode is None:
+        return None
+    return round(block["episodes"] / block["parts"] * policy.family.steps_per_episode)
