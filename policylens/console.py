@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from policylens.errors import UserError
+from policylens.stores.lock import die_with_parent
 
 ERRORS = "POLICYLENS_ERRORS"
 """Environment variable: a file to which the clear line is appended too, so that a workflow can repeat it at its end."""
@@ -24,6 +25,7 @@ _DISK = {
 
 def main(program: Callable[[], object]) -> NoReturn:
     """Run a program; bad input and disk trouble end it with one line on stderr and exit status 1."""
+    die_with_parent()
     try:
         program()
     except UserError as error:

@@ -24,13 +24,15 @@ SCRIPTS = ROOT / "workflow_scripts"
 
 try:
     CONFIG = Config(config)
-    check_targets(CONFIG, records.targets(workflow))
+    check_targets(CONFIG, workflow.dag_settings.targets)
 except UserError as error:
     sys.exit(f"error: {error}")
 
 
 records.recover(workflow)
-failures.announce(workflow)
+failures.announce()
+if "conda" in {str(method) for method in workflow.deployment_settings.deployment_method}:
+    os.environ["POLICYLENS_ENVS"] = "active"  # Snakemake activates the environment; envs/run then only executes
 
 
 def run(script):

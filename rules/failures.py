@@ -15,7 +15,7 @@ from policylens.stores.store import ROOT, clear
 _LINES = Path(".snakemake") / "policylens" / "errors"
 
 
-def announce(workflow: Any) -> None:
+def announce() -> None:
     """Tell jobs, through their environment, that they belong to a workflow and where to leave their error line."""
     os.environ[WORKFLOW] = "1"
     if ERRORS not in os.environ:  # a job's own parse of the Snakefile must not move or empty the file

@@ -7,11 +7,14 @@ automatic differentiation of the formula; a test then compares the two.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from policylens.sae.precision import DTYPES
 
 Tensors = dict[str, Tensor]
 
@@ -33,11 +36,12 @@ class Terms(NamedTuple):
 class Architecture:
     """Base of all architectures. `p` is the dict of tensors by name; x is (n, d) in the SAE's input units.
 
-    settings: as `policylens.sae.settings.resolve` returns them.
+    settings: as `policylens.sae.settings.resolve` returns them. factor_dtype: of the factors of training's products.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = dict(settings)
+        self.factor_dtype = DTYPES[settings["precision"]]
         self._buffers: Tensors = {}
 
     def shapes(self, d_in: int) -> dict[str, tuple[int, ...]]:
@@ -68,7 +72,8 @@ class Architecture:
     def gradients(self, p: Tensors, x: Tensor, into: Tensors, memory: Tensors, progress: float) -> Terms:
         """Write the loss's gradient into `into` (same names and shapes as `p`) and bring `memory` up to date."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in p.items()}
-        with torch.enable_grad():
+        rounded = self.factor_dtype is not torch.float32
+        with torch.enable_grad(), torch.autocast(x.device.type, self.factor_dtype, enabled=rounded):
             terms = self.loss(leaves, x, memory, progress)
             slopes = torch.autograd.grad(terms.loss, list(leaves.values()))
         for name, slope in zip(leaves, slopes, strict=True):
@@ -89,9 +94,7 @@ class Architecture:
 
     def buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Memory that is kept from step to step (fresh memory costs more than many of the products done in it)."""
-        size = 1
-        for length in shape:
-            size *= length
+        size = math.prod(shape)
         kept = self._buffers.get(name)
         if kept is None or kept.numel() < size or kept.device != like.device or kept.dtype != like.dtype:
             kept = self._buffers[name] = torch.empty(size, dtype=like.dtype, device=like.device)

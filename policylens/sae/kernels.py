@@ -138,8 +138,11 @@ def error_of(start, stop, values, indices, counts, decoder, bias, target, error,
 
 
 @njit(**FAST)
-def code_slopes(start, stop, indices, counts, decoder, error, factor, slopes):
-    """slopes[r, j] = factor * <error[r], decoder[indices[r, j]]>: the gradient with respect to the code's values."""
+def code_slopes(start, stop, values, indices, counts, decoder, error, factor, slopes):
+    """slopes[r, j] = factor * <error[r], decoder[indices[r, j]]>: the gradient with respect to the code's values.
+
+    Where a value is 0 the ReLU lets nothing through.
+    """
     d = decoder.shape[1]
     for r in range(start, stop):
         for j in range(counts[r]):
@@ -147,7 +150,20 @@ def code_slopes(start, stop, indices, counts, decoder, error, factor, slopes):
             total = np.float32(0)
             for c in range(d):
                 total += error[r, c] * direction[c]
-            slopes[r, j] = factor * total
+            slopes[r, j] = factor * total if values[r, j] > 0 else np.float32(0)
+
+
+@njit(**FAST)
+def exact_values(start, stop, indices, counts, x, encoder, bias, values):
+    """values[r, j] = ReLU(<x[r], encoder[i]> + bias[i]) for i = indices[r, j]; encoder (m, d)."""
+    d = encoder.shape[1]
+    for r in range(start, stop):
+        for j in range(counts[r]):
+            i = indices[r, j]
+            total = np.float32(0)
+            for c in range(d):
+                total += x[r, c] * encoder[i, c]
+            values[r, j] = max(total + bias[i], np.float32(0))
 
 
 @njit(**OPTIONS)

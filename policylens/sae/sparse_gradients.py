@@ -47,15 +47,23 @@ def topk_gradients(topk: TopK, p: Tensors, x: Tensor, into: Tensors, dead: Tenso
 
 
 def _encode(topk: TopK, p: Tensors, x: Tensor, k: int) -> Code:
-    """The k largest positive latents of every row, tile by tile."""
-    m = len(p["b_enc"])
+    """The k largest positive latents of every row, tile by tile.
+
+    With rounded factors the rounded products only choose; the chosen latents' values are computed in float32.
+    """
+    m, dtype = len(p["b_enc"]), topk.factor_dtype
     code = Code(np.empty((len(x), k), np.float32), np.empty((len(x), k), np.int32), np.empty(len(x), np.int32))
+    bias, encoder = p["b_enc"].to(dtype), p["W_enc"].to(dtype)
     block, first = kernels.block_size(m, k), 0
     for tile in x.split(topk.tile_rows(x)):
-        dense = torch.addmm(p["b_enc"], tile, p["W_enc"], out=topk.buffer(f"latents of {m}", (len(tile), m), x))
+        rows = tile.to(dtype)
+        dense = torch.addmm(bias, rows, encoder, out=topk.buffer(f"latents of {m}", (len(tile), m), rows)).float()
         part = Code(*(array[first : first + len(tile)] for array in code))
         over_range(kernels.largest, len(tile), dense.numpy(), block, *part)
         first += len(tile)
+    if dtype is not torch.float32:
+        exact = x.numpy(), p["W_enc"].T.numpy(), p["b_enc"].numpy()
+        over_range(kernels.exact_values, len(x), code.indices, code.counts, *exact, code.values)
     return code
 
 
@@ -70,7 +78,7 @@ def _add(
     decoder, errors, slopes = p["W_dec"].numpy(), error.numpy(), np.empty_like(code.values)
     squares, factor = np.empty(n, np.float32), np.float32(factor)
     over_range(kernels.error_of, n, *code, decoder, bias.numpy(), target.numpy(), errors, squares)
-    over_range(kernels.code_slopes, n, code.indices, code.counts, decoder, errors, factor, slopes)
+    over_range(kernels.code_slopes, n, *code, decoder, errors, factor, slopes)
     starts, entries = kernels.group_by_latent(code.indices, code.counts, m)
     gradients = into["W_dec"].numpy(), into["W_enc"].T.numpy(), into["b_enc"].numpy()
     over_range(

@@ -67,17 +67,19 @@ def interval(
     replicates: (b, k), all finite; sorted in place. value: (k,) the statistic of the data. jackknife: gives
     the (c, k) statistics with one cluster left out at a time; called for "bca" only.
 
-    "percentile" takes the quantiles of the replicates. "bca" shifts which quantiles are taken by the replicates'
-    median bias and by the skewness of the clusters' influence: Efron, "Better bootstrap confidence intervals",
-    JASA 82 (1987), with ties counted half. It is the default because effects here are ratios over episodes of
-    very unequal weight, whose replicates are skewed: its two tails miss more evenly, and the jackknife costs
-    nothing for functions of sums. Take "percentile" for medians, maxima and other statistics that jump, where
-    the jackknife is not consistent.
+    "percentile" takes the quantiles of the replicates. "bca" shifts which quantiles are taken by the
+    replicates' median bias and by the skewness of the clusters' influence: Efron, "Better bootstrap
+    confidence intervals", JASA 82 (1987), with ties counted half. It is the default because effects here are
+    ratios over episodes of very unequal weight, whose replicates are skewed: its two tails miss more evenly,
+    and the jackknife costs nothing for functions of sums. Take "percentile" for medians, maxima and other
+    statistics that jump, where the jackknife is not consistent.
 
-    Replicates of c clusters spread too little by sqrt((c - 1) / c), and a normal quantile ignores that the spread
-    is itself estimated: both methods take the levels at sqrt(c / (c - 1)) t_{c-1} in place of the
+    Replicates of c clusters spread too little by sqrt((c - 1) / c), and a normal quantile ignores that the
+    spread is itself estimated: both methods take the levels at sqrt(c / (c - 1)) t_{c-1} in place of the
     normal quantile (Hesterberg, "What teachers should know about the bootstrap", American Statistician 69
-    (2015), section 5.3). With 15 clusters this brings a nominal 95% from about 90% to about 95%.
+    (2015), section 5.3). In simulation, 15 normal clusters of unequal length are then covered 93% of the time
+    in place of 90%. Heavy-tailed clusters stay short of the level (about 90% for 40 to 120 episodes with
+    gamma(1/2) rates): an interval from few, very unequal episodes is optimistic, whatever the method.
     """
     expansion = np.sqrt(n_clusters / (n_clusters - 1))
     z = expansion * stdtrit(n_clusters - 1, (1 - resampling.level) / 2) * np.array([[1.0], [-1.0]])

@@ -72,7 +72,7 @@ def _common_arrays(folder: Path, roots: Mapping[str, Any]) -> dict[str, Any]:
 class Column:
     """One array over all parts, read lazily.
 
-    shape: (rows, *row shape). dtype: as stored.
+    shape: (rows, *row shape). dtype: as stored; bfloat16, which is stored as its bits, is read as float32.
     """
 
     def __init__(self, name: str, arrays: Sequence[Any]) -> None:
@@ -80,14 +80,18 @@ class Column:
         counts = [array.shape[0] for array in self._arrays]
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.shape = (int(self._starts[-1]), *self._arrays[0].shape[1:])
-        self.dtype = self._arrays[0].dtype
+        self._bits = self._arrays[0].attrs.get("encoding") == "bfloat16"
+        self.dtype = np.dtype(np.float32) if self._bits else self._arrays[0].dtype
 
     def read(self, rows: np.ndarray | slice | None = None) -> np.ndarray:
-        """Values at the given rows (any order, repeats allowed), at a slice, or all, as stored."""
+        """Values at the given rows (any order, repeats allowed), at a slice, or all."""
         if rows is None:
             rows = slice(None)
         if isinstance(rows, slice):
-            return self._read_range(*rows.indices(self.shape[0]))
+            start, stop, step = rows.indices(self.shape[0])
+            if step == 1:
+                return self._read_range(start, stop)
+            rows = np.arange(start, stop, step)
         rows = np.asarray(rows, dtype=np.int64)
         if rows.size and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise IndexError(f"rows of {self.name!r} go from 0 to {self.shape[0] - 1}")
@@ -97,16 +101,18 @@ class Column:
         """(first row, values) of consecutive pieces of at most `size` rows, part by part."""
         for part, array in enumerate(self._arrays):
             for start in range(0, array.shape[0], size):
-                yield int(self._starts[part]) + start, array[start : start + size]
+                yield int(self._starts[part]) + start, self._decoded(array[start : start + size])
 
-    def _read_range(self, start: int, stop: int, step: int) -> np.ndarray:
+    def _decoded(self, values: np.ndarray) -> np.ndarray:
+        return (values.astype(np.uint32) << 16).view(np.float32) if self._bits else values
+
+    def _read_range(self, start: int, stop: int) -> np.ndarray:
         pieces = []
         for part, array in enumerate(self._arrays):
             low, high = start - self._starts[part], stop - self._starts[part]
             if high > 0 and low < array.shape[0]:
-                pieces.append(array[max(0, low) : min(array.shape[0], high)])
-        whole = np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
-        return whole[::step]
+                pieces.append(self._decoded(array[max(0, low) : min(array.shape[0], high)]))
+        return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
 
     def _read_scattered(self, rows: np.ndarray) -> np.ndarray:
         values = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
@@ -115,7 +121,7 @@ class Column:
         for part, array in enumerate(self._arrays):
             places = order[bounds[part] : bounds[part + 1]]
             if len(places):
-                values[places] = _gather(array, rows[places] - self._starts[part])
+                values[places] = self._decoded(_gather(array, rows[places] - self._starts[part]))
         return values
 
 

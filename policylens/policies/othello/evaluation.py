@@ -14,8 +14,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from policylens.policies.othello.network import PLANES, Network
-from policylens.policies.othello.rules import ONE, SQUARES
+from policylens.policies.othello.rules import ACTIONS, ONE, SQUARES, unpack
 from policylens.policies.othello.search import Evaluate
+from policylens.policies.protocol import Policy
 
 BLOCK = 128
 
@@ -35,7 +36,7 @@ def network_evaluator(network: Network, dtype: torch.dtype = torch.float32) -> E
     frozen = copy.deepcopy(network).to(dtype).eval()
 
     def evaluate(own, opp):
-        planes = np.zeros((-(-len(own) // BLOCK) * BLOCK, PLANES), np.float32)
+        planes = np.zeros((_padded(len(own)), PLANES), np.float32)
         fill_planes(own, opp, planes)
         with torch.inference_mode():
             blocks = torch.from_numpy(planes).to(dtype).split(BLOCK)
@@ -44,3 +45,28 @@ def network_evaluator(network: Network, dtype: torch.dtype = torch.float32) -> E
         return logits.numpy(), values.numpy()
 
     return evaluate
+
+
+def policy_evaluator(policy: Policy) -> Evaluate:
+    """A policy as it runs, whatever its `run` does: an edited policy plays as edited."""
+
+    def evaluate(own, opp):
+        cells, legal = unpack(_stretched(own), _stretched(opp))
+        logits, values = np.empty((len(cells), ACTIONS), np.float32), np.empty(len(cells), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(cells), BLOCK):
+                rows = slice(start, start + BLOCK)
+                found = policy.run({"cells": cells[rows], "legal": legal[rows]})
+                logits[rows], values[rows] = found.heads.logits.float().cpu(), found.value.float().cpu()
+        return logits[: len(own)], values[: len(own)]
+
+    return evaluate
+
+
+def _padded(rows: int) -> int:
+    return -(-rows // BLOCK) * BLOCK
+
+
+def _stretched(boards: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Boards, and empty ones up to a multiple of the block."""
+    return np.concatenate([boards, np.zeros(_padded(len(boards)) - len(boards), np.uint64)])

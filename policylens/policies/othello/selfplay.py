@@ -87,7 +87,8 @@ class _Games(NamedTuple):
 
 
 @njit(cache=True)
-def _random_action(streams, lane, own, opp):
+def random_action(streams, lane, own, opp):
+    """A legal action, each with the same chance, drawn from `streams[lane]`."""
     actions = legal_actions(own, opp)
     for _ in range(below(streams, lane, popcount(actions))):
         actions &= actions - ONE
@@ -101,7 +102,7 @@ def random_opening(streams, lane, plies):
         own, opp = START_OWN, START_OPP
         played = 0
         while played < plies and not is_over(own, opp):
-            own, opp = play(own, opp, _random_action(streams, lane, own, opp))
+            own, opp = play(own, opp, random_action(streams, lane, own, opp))
             played += 1
         if not is_over(own, opp):
             return own, opp

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from policylens.sae.architecture import Architecture, Tensors, Terms, random_directions, tied
+from policylens.sae.precision import add_product
 
 SMALLEST_NORM, LARGEST_NORM = 0.05, 1.0
 TINY = 1e-30
@@ -55,10 +56,11 @@ class Standard(Architecture):
         n, weight = len(x), self.weight(progress)
         norms = p["W_dec"].norm(dim=1)
         sums, squares = torch.zeros_like(norms), x.new_zeros(())
+        factors = {name: tensor.to(self.factor_dtype) for name, tensor in p.items()}
         for gradient in into.values():
             gradient.zero_()
         for tile in x.split(self.tile_rows(x)):
-            squares += self._add_tile(p, tile, into, sums, norms * (weight / n), 2 / n)
+            squares += self._add_tile(factors, tile, into, sums, norms * (weight / n), 2 / n)
         into["W_dec"].addcmul_(p["W_dec"], (weight / n * sums / norms.clamp_min(TINY)).unsqueeze(1))
         sparsity = torch.dot(sums, norms) / n
         return Terms(squares / n + weight * sparsity, squares / n, sparsity)
@@ -66,17 +68,22 @@ class Standard(Architecture):
     def _add_tile(
         self, p: Tensors, x: Tensor, into: Tensors, sums: Tensor, penalty: Tensor, slope: float
     ) -> Tensor:
-        """Add one tile's part to the gradients and to the latents' sums; returns its sum of squared errors."""
+        """Add one tile's part to the gradients and to the latents' sums; returns its sum of squared errors.
+
+        p: parameters in the precision of products; everything else is float32.
+        """
+        rows, dtype = x.to(self.factor_dtype), self.factor_dtype
         shape = (len(x), len(sums))
-        f = torch.addmm(p["b_enc"], x, p["W_enc"], out=self.buffer("latents", shape, x)).relu_()
-        error = torch.addmm(p["b_dec"], f, p["W_dec"], out=self.buffer("error", tuple(x.shape), x)).sub_(x)
+        f = torch.addmm(p["b_enc"], rows, p["W_enc"], out=self.buffer("latents", shape, rows)).relu_()
+        decoded = torch.addmm(p["b_dec"], f, p["W_dec"], out=self.buffer("decoded", tuple(x.shape), rows))
+        error = torch.sub(decoded, x, out=self.buffer("error", tuple(x.shape), x))
         squares = torch.dot(error.view(-1), error.view(-1))
-        sums += f.sum(0)
-        error.mul_(slope)
-        into["W_dec"].addmm_(f.T, error)
-        into["b_dec"].add_(error.sum(0))
-        back = torch.addmm(penalty, error, p["W_dec"].T, out=self.buffer("back", shape, x))
+        sums += f.sum(0, dtype=sums.dtype)
+        into["b_dec"].add_(error.sum(0), alpha=slope)
+        slopes = error.mul_(slope).to(dtype)
+        add_product(into["W_dec"], f.T, slopes)
+        back = torch.addmm(penalty.to(dtype), slopes, p["W_dec"].T, out=self.buffer("back", shape, rows))
         torch.ops.aten.threshold_backward.grad_input(back, f, 0.0, grad_input=back)
-        into["W_enc"].T.addmm_(back.T, x)
-        into["b_enc"].add_(back.sum(0))
+        add_product(into["W_enc"].T, back.T, rows)
+        into["b_enc"].add_(back.sum(0, dtype=sums.dtype))
         return squares

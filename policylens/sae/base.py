@@ -1,0 +1,127 @@
+"""A trained sparse autoencoder: tensors, settings and where they come from. It takes raw activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from policylens.sae.architecture import Tensors
+from policylens.sae.architectures import build
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SAEConfig:
+    """What an SAE is, besides its weights: the content of cfg.json.
+
+    architecture: its name. d_in, d_sae: width of the activation, number of latents.
+    settings: of its training, complete (`policylens.sae.settings`).
+    normalisation: {"centre": bool, "scale": float, "mean": [d_in floats]} of the training rows. Already folded into
+        the weights; kept for mean-ablation and for stating norms in the units of the training.
+    active_threshold: a latent is active where f * ||W_dec|| exceeds this, in the activation's own units.
+    dtype: of the tensors in the file.
+    seed: of initialisation and batches, None if not trained here.
+    policy, checkpoint, site, capture: names; checkpoint_sha256: of the policy's weights; capture_sha256: of the capture's
+        index. None where unknown.
+    """
+
+    architecture: str
+    d_in: int
+    d_sae: int
+    settings: Mapping[str, Any]
+    normalisation: Mapping[str, Any]
+    active_threshold: float
+    dtype: str = "float32"
+    seed: int | None = None
+    policy: str | None = None
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    site: str | None = None
+    capture: str | None = None
+    capture_sha256: str | None = None
+    format: int = field(default=FORMAT)
+
+    def record(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+class SAE:
+    """f = encode(x), x_hat = decode(f), for raw activations x (n, d).
+
+    cfg: see :class:`SAEConfig`. tensors: W_enc (d, m), b_enc (m,), W_dec (m, d), b_dec (d,) and whatever else the
+    architecture has.
+    """
+
+    def __init__(self, cfg: SAEConfig, tensors: Tensors) -> None:
+        self.cfg, self.tensors = cfg, tensors
+        self.architecture = build(cfg.settings)
+
+    def __repr__(self) -> str:
+        return f"SAE({self.cfg.architecture}, {self.cfg.d_in} -> {self.cfg.d_sae}, site {self.cfg.site!r})"
+
+    @property
+    def W_enc(self) -> Tensor:  # noqa: N802
+        """(d, m) encoder weights."""
+        return self.tensors["W_enc"]
+
+    @property
+    def b_enc(self) -> Tensor:
+        """(m,) encoder biases."""
+        return self.tensors["b_enc"]
+
+    @property
+    def W_dec(self) -> Tensor:  # noqa: N802
+        """(m, d) decoder directions, one per latent."""
+        return self.tensors["W_dec"]
+
+    @property
+    def b_dec(self) -> Tensor:
+        """(d,) decoder bias."""
+        return self.tensors["b_dec"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.W_dec.device
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> SAE:
+        """The same SAE on another device or in another precision."""
+        return SAE(self.cfg, {name: tensor.to(device, dtype) for name, tensor in self.tensors.items()})
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents (n, m) of activations (n, d), not negative."""
+        return self.architecture.encode(self.tensors, x)
+
+    def decode(self, f: Tensor) -> Tensor:
+        """Reconstruction (n, d) from latents (n, m)."""
+        return self.architecture.decode(self.tensors, f)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruction (n, d) of activations (n, d)."""
+        return self.decode(self.encode(x))
+
+    __call__ = forward
+
+    def strength(self, f: Tensor) -> Tensor:
+        """f * ||W_dec||, (n, m): the norm that each latent contributes, in the activation's units."""
+        return f * self.W_dec.norm(dim=1)
+
+    def active(self, f: Tensor) -> Tensor:
+        """Which latents count as active, (n, m) bool."""
+        return self.strength(f) > self.cfg.active_threshold
+
+    @property
+    def mean(self) -> Tensor:
+        """(d,) mean of the training rows."""
+        return torch.tensor(self.cfg.normalisation["mean"], dtype=self.W_dec.dtype, device=self.device)
+
+    @property
+    def scale(self) -> float:
+        """What activations were multiplied with for training."""
+        return self.cfg.normalisation["scale"]

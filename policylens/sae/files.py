@@ -1,0 +1,71 @@
+"""A trained SAE on disk: sae_weights.safetensors, cfg.json, training.json and training.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from policylens.errors import UserError
+from policylens.sae.architectures import build
+from policylens.sae.base import SAE, SAEConfig
+from policylens.stores.files import read_json, read_tensors, write_json, write_tensors
+from policylens.stores.schemas import check_against
+from policylens.stores.tabular import write_csv
+
+WEIGHTS = "sae_weights.safetensors"
+CONFIG = "cfg.json"
+TRAINING = "training.json"
+
+
+def save_sae(folder: Path, sae: SAE, history: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Write an SAE into a folder; cfg.json is written last, so that a folder with one is whole.
+
+    history: rows of the training (`policylens.sae.training.train`).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    write_tensors(folder / WEIGHTS, sae.tensors)
+    write_json(folder / TRAINING, {"format": 1, "history": list(history)})
+    write_csv(folder / "training.csv", list(history))
+    write_json(folder / CONFIG, sae.cfg.record())
+
+
+def load_sae(folder: Path) -> SAE:
+    """Load an SAE, strictly: settings, names, shapes, dtype and finiteness are checked.
+
+    Raises UserError naming the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    record = read_json(folder / CONFIG)
+    check_against("sae_cfg", record, folder / CONFIG)
+    cfg = SAEConfig(**record)
+    if cfg.settings.get("latents") != cfg.d_sae or cfg.settings.get("architecture") != cfg.architecture:
+        raise UserError(f"{folder / CONFIG}: its settings contradict d_sae or architecture; restore the file")
+    if len(cfg.normalisation["mean"]) != cfg.d_in:
+        raise UserError(f"{folder / CONFIG}: normalisation.mean must have d_in = {cfg.d_in} numbers; restore the file")
+    tensors = read_tensors(folder / WEIGHTS)
+    _check_tensors(folder / WEIGHTS, cfg, tensors)
+    return SAE(cfg, tensors)
+
+
+def _check_tensors(path: Path, cfg: SAEConfig, tensors: Mapping[str, torch.Tensor]) -> None:
+    expected = build(cfg.settings).shapes(cfg.d_in)
+    missing, foreign = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or foreign:
+        raise UserError(
+            f"{path}: not the tensors of a {cfg.architecture!r} SAE (missing: {', '.join(missing) or 'none'}; "
+            f"not expected: {', '.join(foreign) or 'none'})"
+        )
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != expected[name]:
+            raise UserError(
+                f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, {CONFIG} asks for {expected[name]}"
+            )
+        if str(tensor.dtype).removeprefix("torch.") != cfg.dtype:
+            raise UserError(f"{path}: tensor {name!r} is {tensor.dtype}, {CONFIG} says {cfg.dtype}")
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: tensor {name!r} holds NaN or infinity; train the SAE again")

@@ -1,0 +1,137 @@
+"""The real workflow from end to end on a tiny project: it finishes, repeats its bytes, and says what went wrong."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from project import CONFIG, Project, write_weights
+from running_snakemake import REPOSITORY
+
+pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project in which everything has been built."""
+    project = Project(tmp_path_factory.mktemp("pipeline"))
+    project.snakemake()
+    return project
+
+
+def digests(project):
+    root = project.folder / "results"
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and "logs" not in path.relative_to(root).parts
+    }
+
+
+def test_the_chain_ends_in_an_index_that_names_everything(project):
+    index = json.loads((project.folder / "results/tiny/trained/sae/sweep/index.json").read_text())
+    assert list(index["sites"]) == ["second"]
+    for name in ("scaling.png", "fidelity.png", "density.png", "training.png", "scaling.csv"):
+        assert (project.folder / "results/tiny/trained/sae/sweep/second/evaluation" / name).stat().st_size > 0
+
+
+def test_a_second_run_does_nothing(project):
+    assert "Nothing to be done" in (result := project.snakemake()).stdout + result.stderr
+
+
+def test_everything_verifies(project):
+    result = subprocess.run(
+        [sys.executable, "-m", "policylens", "verify", str(project.folder / "results")],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_run_from_scratch_gives_the_same_bytes(project, tmp_path):
+    again = Project(tmp_path)
+    again.snakemake("--cores", "1")
+    assert digests(again) == digests(project)
+
+
+def test_the_report_has_the_plots_and_their_captions(project):
+    project.snakemake("--report", "report.html")
+    text = (project.folder / "report.html").read_text()
+    assert "scaling.png" in text
+    assert "measured on held-out episodes" in text
+
+
+def test_a_failed_stale_job_is_not_forgotten(tmp_path):
+    """Snakemake alone says "Nothing to be done" here and leaves SAEs of the old weights standing."""
+    project = Project(tmp_path)
+    project.snakemake()
+    before = digests(project)
+    write_weights(project.folder / "weights.pt", seed=3)
+    network = (project.folder / "network.py").read_text()
+    (project.folder / "network.py").write_text(network.replace("hidden = ", "raise RuntimeError('broken'); hidden = "))
+    project.configure(CONFIG)
+    failed = project.snakemake("--keep-going", check=False)
+    assert failed.returncode != 0
+    (project.folder / "network.py").write_text(network)
+    project.snakemake()
+    after = digests(project)
+    sae = "tiny/trained/sae/sweep/second/small/sae_weights.safetensors"
+    assert after[sae] != before[sae]
+
+
+@pytest.fixture
+def clear_line(tmp_path):
+    """Runs a broken project; returns the last line of what it said, after checking that it ended with status 1."""
+    project = Project(tmp_path)
+
+    def run(*arguments):
+        result = project.snakemake(*arguments, check=False)
+        assert result.returncode == 1, result.stdout + result.stderr
+        lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+        return [line for line in lines if line.startswith("error: ")][-1]
+
+    run.project = project
+    return run
+
+
+def changed(change):
+    config = yaml.safe_load(yaml.safe_dump(CONFIG))
+    change(config["policies"]["tiny"], config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p, c: c.update(sead=1), ["sead", "seed"]),
+        (lambda p, c: p["sae"]["sweep"].update(sites=["secnod"]), ["secnod", "second"]),
+        (lambda p, c: p["checkpoints"]["trained"].update(path="gone.pt"), ["gone.pt"]),
+        (lambda p, c: p.update(labels={"board": {"sources": ["own"], "names": ["x"]}}), ["labels", "lacks"]),
+        (lambda p, c: p["captures"]["both"].update(source="owm"), ["owm", "own"]),
+        (lambda p, c: p["sae"].update({"../../x": p["sae"]["sweep"]}), ["../../x"]),
+        (lambda p, c: p["sae"]["sweep"]["members"]["top"].update(k=17), ["17", "16", "latents"]),
+    ],
+    ids=["misspelt key", "unknown site", "missing checkpoint", "capability", "block", "path as a name", "k"],
+)
+def test_a_faulty_config_is_one_clear_line_before_anything_is_built(clear_line, change, words):
+    clear_line.project.configure(changed(change))
+    line = clear_line("--dry-run")
+    assert all(word in line for word in words), line
+    assert not (clear_line.project.folder / "results").exists()
+
+
+def test_a_target_that_no_block_builds_is_one_clear_line(clear_line):
+    line = clear_line("--dry-run", "results/tiny/trained/activations/bath/index.json")
+    assert "both/index.json" in line
+
+
+def test_a_failed_job_says_its_clear_line_again_at_the_end(clear_line):
+    project = clear_line.project
+    (project.folder / "weights.pt").write_bytes(b"not weights")
+    line = clear_line()
+    assert "weights.pt" in line
+    assert not (project.folder / "results/tiny/trained/checkpoint/policy.json").exists()
