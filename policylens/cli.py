@@ -69,6 +69,8 @@ def _run_verify(arguments: argparse.Namespace) -> None:
     from policylens.stores.verify import verify
 
     findings = list(progress(verify(arguments.path), None, "verifying", "files"))
+    if not findings:
+        raise UserError(f"{arguments.path}: there are no stores, indexes or checkpoints here")
     faults = [finding for finding in findings if finding.fault]
     for finding in faults:
         print(f"{finding.path}: {finding.fault}")
@@ -92,7 +94,9 @@ def _promote(commands: argparse._SubParsersAction) -> None:
 
 def _run_promote(arguments: argparse.Namespace) -> None:
     from policylens.policies.promotion import promote
+    from policylens.stores.names import check_name
 
+    check_name(arguments.policy, "--policy")
     for folder in promote(
         arguments.training, arguments.out / arguments.policy, arguments.snapshots, replace=arguments.replace
     ):

@@ -17,8 +17,8 @@ ERRORS = "POLICYLENS_ERRORS"
 _DISK = {
     errno.ENOSPC: "the disk is full; free some space and run again",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
-    errno.EACCES: "permission denied; choose a folder you may write to, or change its owner",
-    errno.EPERM: "not permitted; choose a folder you may write to, or change its owner",
+    errno.EACCES: "permission denied; choose another folder, or change its owner or mode",
+    errno.EPERM: "not permitted; choose another folder, or change its owner or mode",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 
@@ -28,6 +28,7 @@ def main(program: Callable[[], object]) -> NoReturn:
     die_with_parent()
     try:
         program()
+        sys.stdout.flush()
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:

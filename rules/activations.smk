@@ -6,6 +6,14 @@ rule capture:
         unpack(capture_inputs),
     output:
         template("capture_part"),
+    log:
+        "results/logs/{policy}/{checkpoint}/activations/{capture}/{part}.log",
+    conda:
+        conda_file(of_family)
+    threads: threads_of("capture")
+    resources:
+        mem_mb=memory_of("capture", 3000),
+        runtime=minutes_of("capture", 240),
     params:
         code=code("capture.py", of_family),
         environment=of_family,
@@ -14,17 +22,8 @@ rule capture:
         device=CONFIG.compute["device"],
         batch_rows=CONFIG.compute["batch_rows"],
         threads=threads_of("capture"),
-    threads: threads_of("capture")
-    log:
-        "results/logs/{policy}/{checkpoint}/activations/{capture}/{part}.log",
-    resources:
-        mem_mb=memory_of("capture", 3000),
-        runtime=minutes_of("capture", 240),
-    conda:
-        conda_file(of_family)
     shell:
-        run("capture.py")
-        + " {params.arguments:q} --settings {params.settings:q} --part {wildcards.part}"
+        run("capture.py") + " {params.arguments:q} --settings {params.settings:q} --part {wildcards.part}"
         " --device {params.device} --batch-rows {params.batch_rows} --threads {params.threads}"
         " --out $(dirname {output:q}) > {log:q} 2>&1"
 
@@ -44,15 +43,15 @@ rule index_capture:
         capture_parts,
     output:
         template("capture"),
-    params:
-        code=code("index_parts.py"),
-        environment=core,
     log:
         "results/logs/{policy}/{checkpoint}/activations/{capture}/index.log",
+    conda:
+        conda_file(core)
     resources:
         mem_mb=memory_of("index_capture", 500),
         runtime=minutes_of("index_capture", 10),
-    conda:
-        conda_file(core)
+    params:
+        code=code("index_parts.py"),
+        environment=core,
     shell:
         run("index_parts.py") + " --parts {input:q} --out $(dirname {output:q}) > {log:q} 2>&1"

@@ -7,28 +7,35 @@ rule import_checkpoint:
     output:
         record=template("checkpoint"),
         weights=template("checkpoint").replace("policy.json", "model.safetensors"),
+    log:
+        "results/logs/{policy}/{checkpoint}/checkpoint.log",
+    conda:
+        conda_file(of_family)
+    resources:
+        mem_mb=memory_of("import_checkpoint", 2000),
+        runtime=minutes_of("import_checkpoint", 30),
     params:
         code=code("import_checkpoint.py", of_family),
         environment=of_family,
         path=lambda w: CONFIG[w.policy].checkpoints[w.checkpoint].path,
         family=lambda w: CONFIG[w.policy].family.name,
         options=lambda w: as_json(CONFIG[w.policy].checkpoints[w.checkpoint].options),
-    log:
-        "results/logs/{policy}/{checkpoint}/checkpoint.log",
-    resources:
-        mem_mb=memory_of("import_checkpoint", 2000),
-        runtime=minutes_of("import_checkpoint", 30),
-    conda:
-        conda_file(of_family)
     shell:
-        run("import_checkpoint.py")
-        + " --path {params.path:q} --family {params.family} --options {params.options:q}"
+        run("import_checkpoint.py") + " --path {params.path:q} --family {params.family} --options {params.options:q}"
         " --out $(dirname {output.record:q}) > {log:q} 2>&1"
 
 
 rule train_policy:
     output:
         template("training"),
+    log:
+        "results/logs/{policy}/training/{training}.log",
+    conda:
+        conda_file(of_family)
+    threads: threads_of("train_policy")
+    resources:
+        mem_mb=memory_of("train_policy", 4000),
+        runtime=minutes_of("train_policy", 600),
     params:
         code=code("train_policy.py", of_family),
         environment=of_family,
@@ -36,17 +43,8 @@ rule train_policy:
         settings=lambda w: as_json(CONFIG[w.policy].trainings[w.training]["settings"]),
         seed=lambda w: CONFIG[w.policy].trainings[w.training]["seed"],
         threads=threads_of("train_policy"),
-    threads: threads_of("train_policy")
-    log:
-        "results/logs/{policy}/training/{training}.log",
-    resources:
-        mem_mb=memory_of("train_policy", 4000),
-        runtime=minutes_of("train_policy", 600),
-    conda:
-        conda_file(of_family)
     shell:
-        run("train_policy.py")
-        + " --family {params.family} --settings {params.settings:q} --seed {params.seed}"
+        run("train_policy.py") + " --family {params.family} --settings {params.settings:q} --seed {params.seed}"
         " --threads {params.threads} --out $(dirname {output:q}) > {log:q} 2>&1"
 
 
@@ -55,20 +53,20 @@ rule measure_strength:
         record=template("checkpoint"),
     output:
         template("strength"),
+    log:
+        "results/logs/{policy}/{checkpoint}/strength/{strength}.log",
+    conda:
+        conda_file(of_family)
+    threads: threads_of("measure_strength")
+    resources:
+        mem_mb=memory_of("measure_strength", 2000),
+        runtime=minutes_of("measure_strength", 120),
     params:
         code=code("measure_strength.py", of_family),
         environment=of_family,
         settings=lambda w: as_json(CONFIG[w.policy].strengths[w.strength]["settings"]),
         seed=lambda w: CONFIG[w.policy].strengths[w.strength]["seed"],
         threads=threads_of("measure_strength"),
-    threads: threads_of("measure_strength")
-    log:
-        "results/logs/{policy}/{checkpoint}/strength/{strength}.log",
-    resources:
-        mem_mb=memory_of("measure_strength", 2000),
-        runtime=minutes_of("measure_strength", 120),
-    conda:
-        conda_file(of_family)
     shell:
         run("measure_strength.py")
         + " --checkpoint $(dirname {input.record:q}) --settings {params.settings:q} --seed {params.seed}"

@@ -24,7 +24,7 @@ SCRIPTS = ROOT / "workflow_scripts"
 
 try:
     CONFIG = Config(config)
-    check_targets(CONFIG, workflow.dag_settings.targets)
+    check_targets(CONFIG, sys.argv[1:])  # the Snakefile is read before Snakemake knows its targets
 except UserError as error:
     sys.exit(f"error: {error}")
 

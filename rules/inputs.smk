@@ -26,8 +26,7 @@ def source_inputs(wildcards):
 def source_parts(wildcards):
     parts = CONFIG[wildcards.policy].parts(source_block(wildcards))
     return [
-        template("source_part").format(policy=wildcards.policy, source=wildcards.source, part=part)
-        for part in parts
+        template("source_part").format(policy=wildcards.policy, source=wildcards.source, part=part) for part in parts
     ]
 
 
@@ -86,7 +85,11 @@ def sweep_block(wildcards):
 
 def captured(wildcards):
     """A sweep's capture: its index and all its parts, so that a pruned part is rebuilt."""
-    names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint, "capture": sweep_block(wildcards)["capture"]}
+    names = {
+        "policy": wildcards.policy,
+        "checkpoint": wildcards.checkpoint,
+        "capture": sweep_block(wildcards)["capture"],
+    }
     parts = CONFIG[wildcards.policy].parts(CONFIG[wildcards.policy].captures[names["capture"]])
     return {
         "index": template("capture").format(**names),

@@ -2,14 +2,15 @@
 
 Snakemake (9.27.1; its issues 3808 and 1978) compares a job with the metadata record of its output. When a job
 fails, it deletes the output but records the new input checksums, parameters and code all the same, as if they
-had been built. If files further down exist from before, the next run finds nothing to do and leaves them stale.
+had been built. If files further down exist from before, the next run finds nothing to do and leaves them
+stale.
 
 So the record of every output is kept from the moment its job starts, and put back when the run ends without
-that job having finished: the next run then compares with what was last really built. The journal on disk serves a
-run that is killed; its lock says whether the run that wrote it still lives.
+that job having finished: the next run then compares with what was last really built. The journal on disk
+serves a run that is killed; its lock says whether the run that wrote it still lives.
 
-Not cured, since Snakemake compares file times there and not records: a changed file of a `script:` directive. Rules
-here run their scripts by `shell:`, with a digest as a parameter.
+Not cured, since Snakemake compares file times there and not records: a changed file of a `script:` directive.
+Rules here run their scripts by `shell:`, with a digest as a parameter.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _journal: Journal | None = None
 class Journal:
     """The records, from before they were started, of the jobs that a run has started and not finished.
 
-    On disk: one JSON line per event, {"old": {output: record or null}} or {"done": [output]}, appended before what
-    it speaks of takes effect. A last line cut short by a kill speaks of nothing that has happened.
+    On disk: one JSON line per event, {"old": {output: record or null}} or {"done": [output]}, appended before
+    what it speaks of takes effect. A last line cut short by a kill speaks of nothing that has happened.
     """
 
     def __init__(self, persistence: Any) -> None:
@@ -75,8 +76,8 @@ class Journal:
 def recover(workflow: Any) -> None:
     """Put back the records that killed runs have left. Call it when the Snakefile is parsed.
 
-    Only the main process does so: jobs on a cluster and jobs in subprocesses parse the Snakefile again. Journals of runs
-    that are still alive are left alone, so that a dry run beside them disturbs nothing.
+    Only the main process does so: jobs on a cluster and jobs in subprocesses parse the Snakefile again. Journals
+    of runs that are still alive are left alone, so that a dry run beside them disturbs nothing.
     """
     if not workflow.is_main_process:
         return
@@ -84,7 +85,7 @@ def recover(workflow: Any) -> None:
         descriptor = os.open(path, os.O_RDWR)
         try:
             if _lock(descriptor):
-                _recover(_persistence(workflow), path)
+                _recover(_persistence(), path)
                 path.unlink()
         finally:
             os.close(descriptor)
@@ -153,21 +154,15 @@ def _read(persistence: Any, key: str) -> dict[str, Any] | None:
     return None if record is None else dict(record.items())
 
 
-def _persistence(workflow: Any) -> Any:
-    """Open Snakemake's records as the run will: while the Snakefile is parsed the workflow has not done so yet."""
-    from snakemake.persistence.db import DbPersistence
+def _persistence() -> Any:
+    """Open Snakemake's records: while the Snakefile is parsed, the workflow has not done so yet."""
     from snakemake.persistence.file import FilePersistence
-    from snakemake.settings.enums import PersistenceBackend
 
-    settings = workflow.workflow_settings
-    if settings.persistence_backend is PersistenceBackend.FILE:
-        return FilePersistence()
-    url = settings.persistence_backend_db_url
-    return DbPersistence(**({"db_url": url} if url else {}))
+    return FilePersistence()
 
 
 def _lock(descriptor: int) -> bool:
-    """Take the lock of a journal; False when a living run holds it. A file system without locks counts as free."""
+    """Take the lock of a journal; False when a living run holds it. Without locks in the file system: True."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

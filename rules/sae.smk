@@ -8,6 +8,14 @@ rule train_sae:
         cfg=template("sae"),
         weights=template("sae").replace("cfg.json", "sae_weights.safetensors"),
         training=template("sae").replace("cfg.json", "training.json"),
+    log:
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}.log",
+    conda:
+        conda_file(core)
+    threads: threads_of("train_sae")
+    resources:
+        mem_mb=memory_of("train_sae", 6000),
+        runtime=minutes_of("train_sae", 240),
     params:
         code=code("train_sae.py"),
         environment=core,
@@ -16,14 +24,6 @@ rule train_sae:
         seed=lambda w: sweep_block(w)["seed"],
         device=CONFIG.compute["device"],
         threads=threads_of("train_sae"),
-    threads: threads_of("train_sae")
-    log:
-        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}.log",
-    resources:
-        mem_mb=memory_of("train_sae", 6000),
-        runtime=minutes_of("train_sae", 240),
-    conda:
-        conda_file(core)
     shell:
         run("train_sae.py")
         + " --capture $(dirname {input.index:q}) --site {wildcards.site} --settings {params.settings:q}"
@@ -38,6 +38,14 @@ rule evaluate_sae:
         cfg=template("sae"),
     output:
         template("sae_metrics"),
+    log:
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}-metrics.log",
+    conda:
+        conda_file(of_family)
+    threads: threads_of("evaluate_sae")
+    resources:
+        mem_mb=memory_of("evaluate_sae", 4000),
+        runtime=minutes_of("evaluate_sae", 60),
     params:
         code=code("evaluate_sae.py", of_family),
         environment=of_family,
@@ -47,14 +55,6 @@ rule evaluate_sae:
         seed=lambda w: sweep_block(w)["seed"],
         device=CONFIG.compute["device"],
         threads=threads_of("evaluate_sae"),
-    threads: threads_of("evaluate_sae")
-    log:
-        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}-metrics.log",
-    resources:
-        mem_mb=memory_of("evaluate_sae", 4000),
-        runtime=minutes_of("evaluate_sae", 60),
-    conda:
-        conda_file(of_family)
     shell:
         run("evaluate_sae.py")
         + " --sae $(dirname {input.cfg:q}) --capture $(dirname {input.index:q}) {params.arguments:q}"
@@ -96,17 +96,17 @@ rule summarise_sweep:
             subcategory="{checkpoint}: SAE sweep {sweep}",
             labels={"site": "{site}", "figure": "training"},
         ),
+    log:
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/summary.log",
+    conda:
+        conda_file(core)
+    resources:
+        mem_mb=memory_of("summarise_sweep", 1000),
+        runtime=minutes_of("summarise_sweep", 10),
     params:
         code=code("summarise_sweep.py"),
         environment=core,
         title=lambda w: f"{w.policy} / {w.checkpoint} / {w.site}",
-    log:
-        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/summary.log",
-    resources:
-        mem_mb=memory_of("summarise_sweep", 1000),
-        runtime=minutes_of("summarise_sweep", 10),
-    conda:
-        conda_file(core)
     shell:
         run("summarise_sweep.py")
         + " --metrics {input:q} --title {params.title:q} --out $(dirname {output.summary:q}) > {log:q} 2>&1"
@@ -117,15 +117,15 @@ rule index_sweep:
         sweep_summaries,
     output:
         template("sweep"),
-    params:
-        code=code("index_sweep.py"),
-        environment=core,
     log:
         "results/logs/{policy}/{checkpoint}/sae/{sweep}/index.log",
+    conda:
+        conda_file(core)
     resources:
         mem_mb=memory_of("index_sweep", 500),
         runtime=minutes_of("index_sweep", 10),
-    conda:
-        conda_file(core)
+    params:
+        code=code("index_sweep.py"),
+        environment=core,
     shell:
         run("index_sweep.py") + " --summaries {input:q} --out {output:q} > {log:q} 2>&1"

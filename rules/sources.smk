@@ -6,19 +6,19 @@ rule record_source:
         source_inputs,
     output:
         template("source_part"),
+    log:
+        "results/logs/{policy}/sources/{source}/{part}.log",
+    conda:
+        conda_file(of_family)
+    threads: threads_of("record_source")
+    resources:
+        mem_mb=memory_of("record_source", 3000),
+        runtime=minutes_of("record_source", 240),
     params:
         code=code("record_source.py", of_family),
         environment=of_family,
         settings=lambda w: as_json(source_block(w)),
         threads=threads_of("record_source"),
-    threads: threads_of("record_source")
-    log:
-        "results/logs/{policy}/sources/{source}/{part}.log",
-    resources:
-        mem_mb=memory_of("record_source", 3000),
-        runtime=minutes_of("record_source", 240),
-    conda:
-        conda_file(of_family)
     shell:
         run("record_source.py")
         + " --input {input:q} --settings {params.settings:q} --source {wildcards.source} --part {wildcards.part}"
@@ -31,20 +31,19 @@ rule index_source:
     output:
         index=template("source"),
         splits=template("source").replace("index.json", "splits.zarr/zarr.json"),
+    log:
+        "results/logs/{policy}/sources/{source}/index.log",
+    conda:
+        conda_file(core)
+    resources:
+        mem_mb=memory_of("index_source", 2000),
+        runtime=minutes_of("index_source", 30),
     params:
         code=code("index_source.py"),
         environment=core,
         settings=lambda w: as_json(source_block(w)["split"]),
-    log:
-        "results/logs/{policy}/sources/{source}/index.log",
-    resources:
-        mem_mb=memory_of("index_source", 2000),
-        runtime=minutes_of("index_source", 30),
-    conda:
-        conda_file(core)
     shell:
-        run("index_source.py")
-        + " --parts {input:q} --split {params.settings:q} --source {wildcards.source}"
+        run("index_source.py") + " --parts {input:q} --split {params.settings:q} --source {wildcards.source}"
         " --out $(dirname {output.index:q}) > {log:q} 2>&1"
 
 
@@ -54,18 +53,18 @@ rule label_source:
         index=template("source"),
     output:
         template("label_part"),
+    log:
+        "results/logs/{policy}/sources/{source}/labels/{labelset}/{part}.log",
+    conda:
+        conda_file(of_family)
+    resources:
+        mem_mb=memory_of("label_source", 3000),
+        runtime=minutes_of("label_source", 120),
     params:
         code=code("label_source.py", of_family),
         environment=of_family,
         family=lambda w: CONFIG[w.policy].family.name,
         names=lambda w: CONFIG[w.policy].labels[w.labelset]["names"],
-    log:
-        "results/logs/{policy}/sources/{source}/labels/{labelset}/{part}.log",
-    resources:
-        mem_mb=memory_of("label_source", 3000),
-        runtime=minutes_of("label_source", 120),
-    conda:
-        conda_file(of_family)
     shell:
         run("label_source.py")
         + " --family {params.family} --source $(dirname {input.index:q}) --part {wildcards.part}"
@@ -77,15 +76,15 @@ rule index_labels:
         label_parts,
     output:
         template("labels"),
-    params:
-        code=code("index_parts.py"),
-        environment=core,
     log:
         "results/logs/{policy}/sources/{source}/labels/{labelset}/index.log",
+    conda:
+        conda_file(core)
     resources:
         mem_mb=memory_of("index_labels", 500),
         runtime=minutes_of("index_labels", 10),
-    conda:
-        conda_file(core)
+    params:
+        code=code("index_parts.py"),
+        environment=core,
     shell:
         run("index_parts.py") + " --parts {input:q} --out $(dirname {output:q}) > {log:q} 2>&1"

@@ -1,20 +1,25 @@
 """After a failure nothing stays stale: a changed input, parameter or code, and three ways of failing.
 
-The workflow is a chain, cap -> mid -> end, that had been built before the change. The last test shows what Snakemake
-does without `rules/records.py`; when it fails, Snakemake has mended this and the module can go.
+The workflow holds a chain, cap -> mid -> end, for each kind of change, and some special cases; all of it has been
+built once before each test. The last test shows what Snakemake does without `rules/records.py`: when it
+fails, Snakemake has mended this and the module can go.
 """
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
-from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from running_snakemake import REPOSITORY, command
 
-LONG = "cap_" + "x" * 200  # its record's name does not fit a file name
+pytestmark = pytest.mark.pipeline
+
+LONG = "x" * 200  # the name of a record is longer than the name of its file, here than a file's name can be
 
 SNAKEFILE = f"""
 import sys
@@ -38,96 +43,102 @@ onsuccess:
 onerror:
     CURE and records.restore()
 
-rule end:
-    input: "mid.txt"
-    output: "end.txt"
-    shell: "cat {{input}} > {{output}}"
+def parameter(wildcards):
+    return Path("parameter").read_text().strip()
+
+rule cap_input:
+    input: "input"
+    output: "input_cap"
+    shell: "cat input > {{output}}; test ! -e fail"
+
+rule cap_parameter:
+    output: "parameter_cap", "parameter_second"
+    params: value=parameter
+    shell: "echo {{params.value}} > {{output[0]}}; test ! -e fail && touch {{output[1]}}"
+
+rule cap_code:
+    output: "code_cap"
+    shell: CODE + " > {{output}}; test ! -e fail"
 
 rule mid:
-    input: "{LONG}"
-    output: "mid.txt"
+    input: "{{change}}_cap"
+    output: "{{change}}_mid_{LONG}"
     shell: "cat {{input}} > {{output}}"
 
-rule cap:
-    input: "input"
-    output: "{LONG}", "second"
-    params: value=lambda wildcards: Path("parameter").read_text().strip()
-    shell: CODE + "; echo $(cat input) {{params.value}} $made > {{output[0]}}; test ! -e fail && touch {{output[1]}}"
+rule end:
+    input: "{{change}}_mid_{LONG}"
+    output: "{{change}}_end"
+    shell: "cat {{input}} > {{output}}"
 
 rule slow:
-    output: "slow.txt"
+    output: "slow"
     shell: "touch slow.started; while ! test -e go; do sleep 0.05; done; touch {{output}}"
 
-rule scratch:
+rule temporary:
     input: "input"
-    output: temp("scratch")
-    shell: "cat input > scratch"
+    output: temp("temporary")
+    shell: "cat input > {{output}}"
 
-rule use_scratch:
-    input: "scratch"
-    output: "used.txt"
-    shell: "cat scratch > used.txt; test ! -e fail"
+rule temporary_end:
+    input: "temporary"
+    output: "temporary_end"
+    shell: "cat {{input}} > {{output}}"
 
 checkpoint split:
-    input: "input"
     output: directory("parts")
-    shell: "mkdir -p parts; cp input parts/0"
+    params: value=parameter
+    shell: "mkdir -p parts; touch parts/0"
 
-rule part:
-    input: "input", "parts"
-    output: "part_{{i}}.txt"
-    params: value=lambda wildcards: Path("parameter").read_text().strip()
+rule part_cap:
+    input: "parts"
+    output: "part_{{i}}_cap"
+    params: value=parameter
     shell: "echo {{params.value}} > {{output}}; test ! -e fail"
 
-rule part_end:
-    input: "part_{{i}}.txt"
-    output: "end_{{i}}.txt"
+rule part_mid:
+    input: "part_{{i}}_cap"
+    output: "part_{{i}}_mid"
     shell: "cat {{input}} > {{output}}"
 
-rule gather:
-    input: lambda w: [f"end_{{p.name}}.txt" for p in Path(checkpoints.split.get().output[0]).iterdir()]
-    output: "gathered.txt"
+rule parts_end:
+    input: lambda w: [f"part_{{p.name}}_mid" for p in Path(checkpoints.split.get().output[0]).glob("[0-9]")]
+    output: "parts_end"
     shell: "cat {{input}} > {{output}}"
 
-rule silent:
-    input: "input"
-    output: "silent.txt"
-    params: value=lambda wildcards: Path("parameter").read_text().strip()
+rule silent_cap:
+    output: "silent_cap"
+    params: value=parameter
     run:
         if not Path("fail").exists():
-            Path(output[0]).write_text(params.value)
+            Path(output[0]).write_text(params.value + "\\n")
 
-rule after_silent:
-    input: "silent.txt"
-    output: "after.txt"
+rule silent_end:
+    input: "silent_cap"
+    output: "silent_end"
     shell: "cat {{input}} > {{output}}"
 """
 
+CHAINS = ("input_end", "parameter_end", "code_end")
+ALL = (*CHAINS, "temporary_end", "parts_end", "silent_end")
+BEFORE = {"input": "1\n", "parameter": "1\n", "code": "echo 1\n"}
+CHANGED = {"input": "2\n", "parameter": "2\n", "code": "echo 2\n"}
+
 
 class Workflow:
-    """A folder with the chain, and Snakemake in it."""
+    """A folder with the workflow, and Snakemake in it."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.write(Snakefile=SNAKEFILE, input="one\n", parameter="a\n", code="made=first\n")
 
     def write(self, **files: str) -> None:
         for name, text in files.items():
             (self.folder / name).write_text(text)
 
-    def read(self, name: str) -> str:
-        return (self.folder / name).read_text()
+    def read(self, *names: str) -> str:
+        return "".join((self.folder / name).read_text() for name in names)
 
     def start(self, *arguments: str) -> subprocess.Popen:
-        options = [
-            "--cores",
-            "2",
-            "--max-checksum-file-size",
-            "1TB",
-            "--rerun-incomplete",
-            "--latency-wait",
-            "0",
-        ]
+        options = ["--cores", "4", "--max-checksum-file-size", "1TB", "--rerun-incomplete", "--latency-wait=0"]
         return subprocess.Popen(
             [*command(), *options, *arguments],
             cwd=self.folder,
@@ -137,151 +148,148 @@ class Workflow:
             start_new_session=True,
         )
 
-    def run(self, *arguments: str, fails: bool = False) -> str:
-        process = self.start(*arguments)
-        output, _ = process.communicate()
-        assert (process.returncode != 0) == fails, output
+    def run(self, *arguments: str) -> str:
+        output, _ = (process := self.start(*arguments)).communicate()
+        assert process.returncode == 0, output
         return output
 
-    def kill_once(self, process: subprocess.Popen, happened) -> None:
-        """Kill the run and its jobs when something has happened; then unlock the folder as users do."""
+    def fail(self, *arguments: str) -> str:
+        """Run with failing jobs and changed input, parameter and code; then end what made the jobs fail."""
+        self.write(fail="", **CHANGED)
+        output, _ = (process := self.start(*arguments)).communicate()
+        assert process.returncode == 1, output
+        (self.folder / "fail").unlink()
+        return output
+
+    def stop(self, process: subprocess.Popen, wanted: signal.Signals, happened: Callable[[], bool]) -> None:
+        """Send a signal to a run and its jobs, as a terminal does, as soon as something has happened."""
         while not happened():
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, wanted)
         process.communicate()
-        self.run("--unlock")
 
-    def record(self, output: str) -> bytes:
-        name = urlsafe_b64encode(output.encode()).decode()
-        cut = [name[i : i + 254] for i in range(0, len(name), 254)]
-        path = self.folder.joinpath(".snakemake/metadata", *("@" + part for part in cut[:-1]), cut[-1])
-        return path.read_bytes() if path.exists() else b""
+    def records(self) -> dict[str, bytes]:
+        found = (self.folder / ".snakemake" / "metadata").rglob("*")
+        return {path.name: path.read_bytes() for path in found if path.is_file()}
 
     def journals(self) -> list[Path]:
         return list((self.folder / ".snakemake" / "policylens" / "records").glob("*"))
 
+    def has_built(self, output: str) -> bool:
+        """Say whether the journal of the living run holds that an output was built."""
+        lines = [line for path in self.journals() for line in path.read_text().splitlines()]
+        return any(output in json.loads(line).get("done", ()) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A folder in which everything has been built."""
+    workflow = Workflow(tmp_path_factory.mktemp("built"))
+    workflow.write(Snakefile=SNAKEFILE, **BEFORE)
+    workflow.run(*ALL)
+    assert workflow.read(*ALL) == "1\n" * 5 + "1\n"
+    return workflow.folder
+
 
 @pytest.fixture
-def workflow(tmp_path):
-    return Workflow(tmp_path)
-
-
-CHANGES = {
-    "input": ({"input": "two\n"}, "two a first\n"),
-    "parameter": ({"parameter": "b\n"}, "one b first\n"),
-    "code": ({"code": "made=second\n"}, "one a second\n"),
-}
+def workflow(built, tmp_path):
+    return Workflow(shutil.copytree(built, tmp_path / "copy"))
 
 
 def fail_plainly(workflow: Workflow) -> None:
-    assert "Error in rule cap" in workflow.run("end.txt", fails=True)
+    output = workflow.fail(*CHAINS)
+    assert all(f"Error in rule cap_{change}" in output for change in CHANGED)
 
 
 def fail_and_keep_going(workflow: Workflow) -> None:
     workflow.write(go="")
-    assert "Error in rule cap" in workflow.run("end.txt", "slow.txt", "--keep-going", fails=True)
+    output = workflow.fail("--keep-going", "slow", *CHAINS)
+    assert all(f"Error in rule cap_{change}" in output for change in CHANGED)
 
 
 def fail_and_be_killed(workflow: Workflow) -> None:
-    before = workflow.record(LONG)
-    process = workflow.start("end.txt", "slow.txt", "--keep-going")
-    failed_and_recorded = lambda: workflow.record(LONG) != before and not (workflow.folder / LONG).exists()  # noqa: E731
-    workflow.kill_once(process, failed_and_recorded)
+    before = workflow.records()
+    workflow.write(fail="", **CHANGED)
+    process = workflow.start("--keep-going", "slow", *CHAINS)
+
+    def failed() -> bool:
+        """Say whether all three caps have failed and been recorded as done."""
+        changed = [name for name, record in workflow.records().items() if before.get(name) != record]
+        return len(changed) == 4 and not list(workflow.folder.glob("*_cap"))
+
+    workflow.stop(process, signal.SIGKILL, failed)
+    (workflow.folder / "fail").unlink()
+    workflow.run("--unlock")
 
 
 @pytest.mark.parametrize("failing", [fail_plainly, fail_and_keep_going, fail_and_be_killed])
-@pytest.mark.parametrize("change", CHANGES)
-def test_descendants_of_a_failed_job_are_rebuilt(workflow, change, failing):
-    files, expected = CHANGES[change]
-    workflow.run("end.txt")
-    workflow.write(fail="", **files)
+def test_descendants_of_failed_jobs_are_rebuilt(workflow, failing):
     failing(workflow)
-    assert workflow.read("end.txt") == "one a first\n"
-    (workflow.folder / "fail").unlink()
-    workflow.run("end.txt")
-    assert workflow.read("end.txt") == expected
+    assert workflow.read(*CHAINS) == "1\n1\n1\n"
+    workflow.run(*CHAINS)
+    assert workflow.read(*CHAINS) == "2\n2\n2\n"
     assert workflow.journals() == []
-    assert "Nothing to be done" in workflow.run("end.txt")
 
 
 def test_a_failure_whose_change_is_taken_back_reruns_nothing(workflow):
-    workflow.run("end.txt")
-    workflow.write(fail="", parameter="b\n")
-    fail_plainly(workflow)
-    workflow.write(parameter="a\n")
-    assert "Nothing to be done" in workflow.run("end.txt")
+    workflow.fail(*CHAINS)
+    workflow.write(**BEFORE)
+    assert "Nothing to be done" in workflow.run(*CHAINS)
 
 
 def test_two_failures_in_a_row_are_remembered(workflow):
-    workflow.run("end.txt")
-    workflow.write(fail="", parameter="b\n")
-    fail_plainly(workflow)
-    fail_plainly(workflow)
-    (workflow.folder / "fail").unlink()
-    workflow.run("end.txt")
-    assert workflow.read("end.txt") == "one b first\n"
+    workflow.fail(*CHAINS)
+    workflow.fail(*CHAINS)
+    workflow.run(*CHAINS)
+    assert workflow.read(*CHAINS) == "2\n2\n2\n"
 
 
 def test_what_a_killed_run_has_built_is_not_built_again(workflow):
-    workflow.run("end.txt")
-    workflow.write(parameter="b\n")
-    process = workflow.start("end.txt", "slow.txt")
-    workflow.kill_once(
-        process, lambda: workflow.read("end.txt") == "one b first\n" and b"end" in workflow.record("end.txt")
-    )
-    assert "Nothing to be done" in workflow.run("end.txt")
+    workflow.write(parameter="2\n", input="2\n")
+    process = workflow.start("slow", "parameter_end", "temporary_end")
+    ends = ("parameter_end", "temporary_end")
+    workflow.stop(process, signal.SIGKILL, lambda: all(map(workflow.has_built, ends)))
+    assert workflow.read(*ends) == "2\n2\n"
+    workflow.run("--unlock")
+    assert "Nothing to be done" in workflow.run(*ends)
 
 
-def test_a_temporary_file_that_was_built_stays_built(workflow):
-    workflow.run("used.txt", "end.txt")
-    workflow.write(input="two\n")
-    workflow.run("used.txt")
-    workflow.write(parameter="b\n", fail="")
-    fail_plainly(workflow)
-    assert "Nothing to be done" in workflow.run("used.txt")
+def test_a_temporary_file_built_in_a_run_that_fails_is_not_built_again(workflow):
+    workflow.fail("--keep-going", "temporary_end", "parameter_end")
+    assert workflow.read("temporary_end") == "2\n"
+    assert "Nothing to be done" in workflow.run("temporary_end")
 
 
-def test_a_job_found_by_a_checkpoint_is_remembered(workflow):
-    workflow.run("gathered.txt")
-    workflow.write(fail="", input="two\n", parameter="b\n")
-    assert "Error in rule part" in workflow.run("gathered.txt", fails=True)
-    (workflow.folder / "fail").unlink()
-    workflow.run("gathered.txt")
-    assert workflow.read("gathered.txt") == "b\n"
+def test_jobs_found_by_a_checkpoint_are_remembered(workflow):
+    assert "Error in rule part_cap" in workflow.fail("parts_end")
+    workflow.run("parts_end")
+    assert workflow.read("parts_end") == "2\n"
 
 
 def test_a_job_that_ends_well_without_its_output_is_remembered(workflow):
-    workflow.run("after.txt")
-    workflow.write(fail="", parameter="b\n")
-    workflow.run("after.txt", fails=True)
-    (workflow.folder / "fail").unlink()
-    workflow.run("after.txt")
-    assert workflow.read("after.txt") == "b"
+    workflow.fail("silent_end")
+    workflow.run("silent_end")
+    assert workflow.read("silent_end") == "2\n"
 
 
-def test_an_interrupted_run_restores_at_once(workflow):
-    workflow.run("end.txt")
-    before = workflow.record(LONG)
-    workflow.write(fail="", parameter="b\n")
-    process = workflow.start("end.txt", "slow.txt", "--keep-going")
-    while workflow.record(LONG) == before:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    process.communicate()
+def test_an_interrupted_run_restores_before_it_ends(workflow):
+    before = workflow.records()
+    workflow.write(fail="", **CHANGED)
+    process = workflow.start("--keep-going", "slow", "parameter_end")
+    workflow.stop(process, signal.SIGINT, lambda: workflow.records() != before)
+    assert process.returncode == 1
+    assert workflow.records() == before
     assert workflow.journals() == []
-    (workflow.folder / "fail").unlink()
-    workflow.run("end.txt")
-    assert workflow.read("end.txt") == "one b first\n"
 
 
 def test_a_dry_run_beside_a_run_leaves_its_journal_alone(workflow):
-    process = workflow.start("slow.txt")
+    process = workflow.start("slow")
     while not (workflow.folder / "slow.started").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
     before = [(path, path.read_bytes()) for path in workflow.journals()]
-    workflow.run("slow.txt", "--dryrun")
+    workflow.run("slow", "--dryrun")
     assert len(before) == 1
     assert [(path, path.read_bytes()) for path in workflow.journals()] == before
     workflow.write(go="")
@@ -289,33 +297,16 @@ def test_a_dry_run_beside_a_run_leaves_its_journal_alone(workflow):
     assert workflow.journals() == []
 
 
-def test_touching_and_forcing_everything_leave_no_journal(workflow):
-    workflow.run("end.txt")
-    workflow.write(parameter="b\n")
-    workflow.run("end.txt", "--touch", "--forceall")
+def test_touching_everything_records_it_as_built(workflow):
+    workflow.write(**CHANGED)
+    workflow.run("--touch", "--forceall", *CHAINS)
     assert workflow.journals() == []
-    assert "Nothing to be done" in workflow.run("end.txt")
-    workflow.run("end.txt", "--forceall")
-    assert workflow.read("end.txt") == "one b first\n"
+    assert "Nothing to be done" in workflow.run(*CHAINS)
+    assert workflow.read(*CHAINS) == "1\n1\n1\n"
 
 
-def test_records_in_a_database_are_restored_too(workflow):
-    database = ("--persistence-backend", "db", "end.txt")
-    workflow.run(*database)
-    workflow.write(fail="", parameter="b\n")
-    workflow.run(*database, fails=True)
-    (workflow.folder / "fail").unlink()
-    workflow.run(*database)
-    assert workflow.read("end.txt") == "one b first\n"
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_snakemake_alone_still_leaves_descendants_stale(workflow, change):
-    files, _ = CHANGES[change]
+def test_snakemake_alone_still_leaves_descendants_stale(workflow):
     workflow.write(**{"without the cure": ""})
-    workflow.run("end.txt")
-    workflow.write(fail="", **files)
-    fail_plainly(workflow)
-    (workflow.folder / "fail").unlink()
-    assert "Nothing to be done" in workflow.run("end.txt")
-    assert workflow.read("end.txt") == "one a first\n"
+    workflow.fail(*CHAINS)
+    assert "Nothing to be done" in workflow.run(*CHAINS)
+    assert workflow.read(*CHAINS) == "1\n1\n1\n"

@@ -5,7 +5,8 @@ One forward pass feeds every site, nothing after the last site is computed, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from policylens.stores.store import Group, StoreWriter
 BUFFERED_BYTES = 256 * 2**20
 """All sites of a capture share this much buffer, so that memory does not grow with their number."""
 
-Coordinates = Callable[[int, int], Mapping[str, np.ndarray]]
+PIECE_VALUES = 2**20
+"""Activations are converted, checked and copied so many at a time: few enough to stay in the processor's cache."""
 
 
 def write_capture(
@@ -50,21 +52,47 @@ def write_capture(
     if rows == 0:
         raise UserError(f"{out}: the source has no rows to capture; record more episodes")
     storage = STORAGE[dtype]
-    check_space(out, sum(rows * int(np.prod(site.row_shape)) * storage.itemsize for site in chosen))
-    last = chosen[-1].name
-    shard_bytes = BUFFERED_BYTES // max(1, len(chosen)) // 2
-    with StoreWriter(out, "capture", attributes or {}, shard_bytes) as store:
+    check_space(out, sum(rows * math.prod(site.row_shape) * storage.itemsize for site in chosen))
+    with StoreWriter(out, "capture", attributes or {}, shard_bytes(len(chosen))) as store:
         group = store.group(chosen[0].row_space.name, tuple(coordinates))
         declare(group, chosen, dtype)
         start = 0
         for batch in progress(batches, -(-rows // batch_rows), what, "batches"):
-            with torch.inference_mode():
-                reads = policy.run(batch, read=sites, stop_after=last).reads
-            count = len(next(iter(reads.values())))
-            piece = slice(start, start + count)
-            stored = {site.name: to_storage(reads[site.name], dtype, site.name, start) for site in chosen}
-            group.append({**stored, **{name: values[piece] for name, values in coordinates.items()}})
-            start += count
+            start += _record(group, policy, batch, chosen, dtype, coordinates, start)
+
+
+def shard_bytes(sites: int) -> int:
+    """Bytes of a shard of each of so many sites: two of every site's fit into the buffer that all share."""
+    return BUFFERED_BYTES // sites // 2
+
+
+def _record(
+    group: Group,
+    policy: Policy,
+    batch: Batch,
+    sites: Sequence[Site],
+    dtype: str,
+    coordinates: Mapping[str, np.ndarray],
+    first_row: int,
+) -> int:
+    """Run one batch, hand what its sites hold to the store, and return the number of rows."""
+    with torch.inference_mode():
+        reads = policy.run(batch, read=[site.name for site in sites], stop_after=sites[-1].name).reads
+    count = len(reads[sites[0].name])
+    for piece in pieces(count, sites):
+        start = first_row + piece.start
+        rows = {name: to_storage(read[piece], dtype, name, start) for name, read in reads.items()}
+        rows |= {name: values[start : first_row + piece.stop] for name, values in coordinates.items()}
+        group.append(rows)
+    return count
+
+
+def pieces(rows: int, sites: Iterable[Site]) -> Iterator[slice]:
+    """Cut a batch's rows into pieces of about PIECE_VALUES values of the widest site."""
+    widest = max(math.prod(site.row_shape) for site in sites)
+    step = max(1, PIECE_VALUES // widest)
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
 
 
 STORAGE = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
@@ -80,8 +108,8 @@ def check_sites(have: Mapping[str, Site], wanted: Sequence[str]) -> list[Site]:
     spaces = {site.row_space.name for site in chosen}
     if len(spaces) > 1:
         raise UserError(
-            f"sites {', '.join(site.name for site in chosen)} lie in different row spaces ({', '.join(sorted(spaces))});"
-            " make one capture per row space"
+            f"sites {', '.join(site.name for site in chosen)} lie in different row spaces "
+            f"({', '.join(sorted(spaces))}); make one capture per row space"
         )
     return chosen
 
@@ -97,22 +125,20 @@ def declare(group: Group, sites: Iterable[Site], dtype: str) -> None:
 def to_storage(activation: torch.Tensor, dtype: str, site: str, first_row: int) -> np.ndarray:
     """An activation as the array that is stored; UserError naming site and row if it is not finite there."""
     stored = activation.detach().to(getattr(torch, dtype)).cpu()
-    # A sum is finite if and only if all terms are (float64 cannot overflow here): one pass, no mask in memory.
-    if not torch.isfinite(stored.sum(dtype=torch.float64)):
-        _refuse(activation, dtype, site, first_row)
+    # The smallest and the largest value are NaN where any value is: one fast pass, no mask in memory.
+    if stored.numel() and not torch.stack(torch.aminmax(stored)).isfinite().all():
+        _refuse(activation, stored, site, first_row)
     return stored.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else stored.numpy()
 
 
-def _refuse(activation: torch.Tensor, dtype: str, site: str, first_row: int) -> None:
-    flat = activation.detach().flatten(1)
-    broken = ~torch.isfinite(flat).all(1)
-    if broken.any():
-        row = first_row + int(broken.nonzero()[0, 0])
+def _refuse(activation: torch.Tensor, stored: torch.Tensor, site: str, first_row: int) -> None:
+    row = int((~torch.isfinite(stored.flatten(1)).all(1)).nonzero()[0, 0])
+    if not torch.isfinite(activation[row]).all():
         raise UserError(
-            f"site {site!r}, row {row}: the activation is NaN or infinite; "
+            f"site {site!r}, row {first_row + row}: the activation is NaN or infinite; "
             "the checkpoint or the observation at that row is broken"
         )
-    row = first_row + int((flat.abs().amax(1) > torch.finfo(getattr(torch, dtype)).max).nonzero()[0, 0])
     raise UserError(
-        f"site {site!r}, row {row}: the activation does not fit {dtype}; set the capture's dtype to bfloat16 or float32"
+        f"site {site!r}, row {first_row + row}: the activation does not fit "
+        f"{str(stored.dtype).removeprefix('torch.')}; set the capture's dtype to bfloat16 or float32"
     )

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from policylens.capture.activations import declare, to_storage
-from policylens.stores.foreign import read_arrays
-from policylens.capture.sources import shares
+from policylens.capture.settings import shares
 from policylens.capture.space import check_space
+from policylens.capture.splits import given_splits
 from policylens.errors import UserError
 from policylens.policies.rollout import Rollout
 from policylens.policies.sites import RowSpace, Site
+from policylens.stores.foreign import read_arrays
 from policylens.stores.splits import split_of_episodes
 from policylens.stores.store import StoreWriter
 
@@ -37,18 +38,22 @@ def import_activations(
     """Write one file of activations as one part of a capture.
 
     path: .npz, .pt (dict of tensors) or zarr group. Arrays named as in `sites`, each (rows, ..., width); integer
-        arrays of one value per row (`episode`, `step`, `token`...) become coordinates. `episode` is needed, since
-        splits and intervals go by episodes; where rows really are independent, say `each_row_is_an_episode`.
+        arrays of one value per row (`episode`, `step`, `token`...) become coordinates, other arrays are left out.
+        `episode` is needed, since splits and intervals go by episodes; where rows really are independent, say
+        `each_row_is_an_episode`. A `split` of the file's own stands.
     first_episode: number of the first such row-episode of this file.
     Raises UserError naming the site and row of NaN or infinite values.
     """
     arrays = read_arrays(path)
     chosen = [_site(path, name, arrays) for name in sites]
     rows = len(arrays[sites[0]])
+    _check_lengths(path, {name: arrays[name] for name in sites})
     if rows == 0:
         raise UserError(f"{path}: site {sites[0]!r} has no rows")
     coordinates = _coordinates(path, arrays, rows, each_row_is_an_episode, first_episode)
-    if "split" not in coordinates:
+    if "split" in coordinates:
+        coordinates["split"] = given_splits(str(path), coordinates["split"])
+    else:
         coordinates["split"] = split_of_episodes(coordinates["episode"], shares(fractions), salt)
     check_space(out, sum(arrays[name].nbytes for name in sites))
     with StoreWriter(out, "capture", attributes) as store:
@@ -85,6 +90,8 @@ def _coordinates(
     for name, values in found.items():
         if len(values) != rows:
             raise UserError(f"{path}: array {name!r} has {len(values)} rows, the activations have {rows}")
+    if each_row_is_an_episode and "episode" in found:
+        raise UserError(f"{path}: has an array 'episode'; leave out it or each_row_is_an_episode")
     if "episode" not in found:
         if not each_row_is_an_episode:
             raise UserError(
@@ -92,26 +99,34 @@ def _coordinates(
                 "each_row_is_an_episode: true where rows are independent"
             )
         found["episode"] = np.arange(first_episode, first_episode + rows, dtype=np.int64)
-    found.setdefault("step", _steps(found["episode"]))
+    if "step" not in found:
+        found["step"] = _steps(path, found["episode"])
     return found
 
 
-def _steps(episodes: np.ndarray) -> np.ndarray:
-    """0, 1, 2... within each run of equal episode numbers."""
+def _steps(path: Path, episodes: np.ndarray) -> np.ndarray:
+    """0, 1, 2... within each episode; UserError if the rows of one do not stand together."""
     starts = np.flatnonzero(np.r_[True, episodes[1:] != episodes[:-1]])
+    if len(np.unique(episodes[starts])) < len(starts):
+        raise UserError(f"{path}: rows of an episode must stand together, in order; sort them by episode and step")
     return np.arange(len(episodes)) - np.repeat(starts, np.diff(np.r_[starts, len(episodes)]))
+
+
+def _check_lengths(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    lengths = {name: len(values) if values.ndim else 0 for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise UserError(f"{path}: all arrays need one entry per row, but their lengths differ ({counts})")
 
 
 def import_rollout(path: Path) -> Rollout:
     """Observations from a file as a rollout: every array has one entry per row; `episode` is needed."""
     arrays = read_arrays(path)
-    if "episode" not in arrays:
-        raise UserError(f"{path}: has no array 'episode' that says which rows belong together")
-    rows = len(arrays["episode"])
-    for name, values in arrays.items():
-        if len(values) != rows:
-            raise UserError(f"{path}: array {name!r} has {len(values)} rows, 'episode' has {rows}")
+    if "episode" not in arrays or arrays["episode"].ndim != 1 or arrays["episode"].dtype.kind not in "iu":
+        raise UserError(f"{path}: has no integer array 'episode' that says which rows belong together")
+    _check_lengths(path, arrays)
     steps = {**arrays, "episode": arrays["episode"].astype(np.int64)}
-    steps["step"] = np.asarray(arrays.get("step", _steps(steps["episode"])), dtype=np.int32)
+    inferred = _steps(path, steps["episode"])
+    steps["step"] = np.asarray(arrays.get("step", inferred), dtype=np.int32)
     numbers, lengths = np.unique(steps["episode"], return_counts=True)
     return Rollout(steps, {"episode": numbers, "length": lengths.astype(np.int32)})

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from policylens.capture.settings import shares
+from policylens.capture.splits import given_splits
 from policylens.errors import UserError
 from policylens.policies.rollout import Rollout
 from policylens.stores.splits import split_of_episodes
@@ -32,14 +34,18 @@ def write_source(
 
     out: `<part>.zarr`. fractions: train, validation, test shares of the episodes.
     salt: name of the partition (the source's), so that sources of the same episodes are split independently.
-    The split of an episode follows from its number alone, whatever the other episodes are.
+    The split of an episode follows from its number alone, whatever the other episodes are; where rows bring a
+    `split` of their own (codes as in `policylens.stores.splits`), that one stands.
     """
     with StoreWriter(out, "source", attributes) as store:
         rows = 0
         for rollout in rollouts:
             steps = dict(rollout.steps)
-            _check_rollout(out, rollout)
-            steps["split"] = split_of_episodes(steps["episode"], shares(fractions), salt)
+            _check_rollout(out, rollout, rows)
+            if "split" in steps:
+                steps["split"] = given_splits(str(out), steps["split"])
+            else:
+                steps["split"] = split_of_episodes(steps["episode"], shares(fractions), salt)
             coordinates = tuple(name for name in STEP_COORDINATES if name in steps)
             store.group("step", coordinates).append(steps)
             store.group("episode", ("episode",)).append(rollout.episodes)
@@ -48,19 +54,11 @@ def write_source(
             raise UserError(f"{out}: the source is empty: no episode has a step; ask for more episodes")
 
 
-def shares(fractions: Mapping[str, float]) -> tuple[float, float, float]:
-    """Train, validation and test shares as a tuple; UserError unless they are shares of one whole."""
-    values = (fractions["train"], fractions["validation"], fractions["test"])
-    if min(values) < 0 or abs(sum(values) - 1) > 1e-9:
-        raise UserError(f"split fractions must be at least 0 and add up to 1, got {values}")
-    return values
-
-
-def _check_rollout(out: Path, rollout: Rollout) -> None:
+def _check_rollout(out: Path, rollout: Rollout, first_row: int) -> None:
     missing = {"episode", "step"} - rollout.steps.keys()
     if missing:
         raise UserError(f"{out}: the source lacks the array {', '.join(sorted(missing))}: every row needs both")
     for name, values in rollout.steps.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            row = int(np.argwhere(~np.isfinite(values))[0, 0])
+            row = first_row + int(np.argwhere(~np.isfinite(values))[0, 0])
             raise UserError(f"{out}: array {name!r} is NaN or infinite at row {row}")

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from policylens.capture.sources import shares
+from policylens.capture.settings import shares
 from policylens.errors import UserError
 from policylens.stores.splits import SPLITS, separate_groups
+from policylens.stores.files import write_json
 from policylens.stores.store import StoreWriter
-from policylens.stores.tables import open_table, write_index
+from policylens.stores.tables import INDEX, Table, make_index
 
 STORE = "splits.zarr"
 
@@ -26,8 +27,9 @@ def write_splits(source: Path, parts: list[str], fractions: Mapping[str, float],
 
     Returns the index, whose `splits` counts rows and episodes per split.
     """
-    write_index(source, parts)
-    table = open_table(source)
+    index = make_index(source, parts)
+    table = Table(source, "step", index)
+    (source / INDEX).unlink(missing_ok=True)  # it comes last: with it, the splits are the ones of these parts
     codes = table.coordinate("split")
     if "group" in table.names:
         codes = separate_groups(codes, table.coordinate("group"), shares(fractions), salt)
@@ -35,7 +37,17 @@ def write_splits(source: Path, parts: list[str], fractions: Mapping[str, float],
         store.group("step", ("episode", "step")).append(
             {"split": codes, "episode": table.coordinate("episode"), "step": table.coordinate("step")}
         )
-    return write_index(source, parts, {"splits": _counts(codes, table.coordinate("episode"))})
+    index["splits"] = _counts(codes, table.coordinate("episode"))
+    write_json(source / INDEX, index)
+    return index
+
+
+def given_splits(what: str, values: np.ndarray) -> np.ndarray:
+    """Split codes that a user's file brings, as int8; UserError, which names `what`, if they are none."""
+    if values.dtype.kind not in "iu" or (len(values) and not 0 <= values.min() <= values.max() < len(SPLITS)):
+        codes = ", ".join(f"{code} {name}" for code, name in enumerate(SPLITS))
+        raise UserError(f"{what}: array 'split' must hold codes ({codes}); correct it or leave it out")
+    return values.astype(np.int8)
 
 
 def _counts(codes: np.ndarray, episodes: np.ndarray) -> dict[str, dict[str, int]]:

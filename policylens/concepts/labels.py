@@ -35,6 +35,8 @@ def write_labels(
     piece = source.rows_of_part(part)
     rows = {name: source.array(name).read(piece) for name in source.names}
     labels = labeller(rows, names)
+    if set(labels) != set(names):
+        raise ValueError(f"asked for the labels {sorted(names)}, got {sorted(labels)}")
     with StoreWriter(out, "labels", attributes) as store:
         group = store.group("step", COORDINATES)
         for name, values in labels.items():

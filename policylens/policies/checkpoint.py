@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policylens.errors import UserError
+from policylens.stores.files import (
+    read_json,
+    read_tensors,
+    remove_partial,
+    sha256_of_file,
+    write_json,
+    write_tensors,
+)
+from policylens.stores.lock import writing
 from policylens.stores.schemas import check_against
-from policylens.stores.files import read_json, read_tensors, sha256_of_file, write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +48,24 @@ def write_checkpoint(
     policy.json is written last: a folder with one is whole.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)
-    write_tensors(folder / WEIGHTS, tensors)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)
+        remove_partial(folder)
+        write_tensors(folder / WEIGHTS, tensors)
+        record = _record(folder, family, architecture, tensors, training, origin)
+        write_json(folder / RECORD, record)
+    return record
+
+
+def _record(
+    folder: Path,
+    family: str,
+    architecture: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    training: Mapping[str, Any] | None,
+    origin: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     record = {
         "format": FORMAT,
         "family": family,
@@ -51,7 +74,7 @@ def write_checkpoint(
             "file": WEIGHTS,
             "sha256": sha256_of_file(folder / WEIGHTS),
             "tensors": {
-                name: {"shape": list(tensors[name].shape), "dtype": str(tensors[name].dtype).removeprefix("torch.")}
+                name: {"shape": list(tensors[name].shape), "dtype": dtype_name(tensors[name])}
                 for name in sorted(tensors)
             },
         },
@@ -60,7 +83,6 @@ def write_checkpoint(
         record["training"] = dict(training)
     if origin is not None:
         record["origin"] = dict(origin)
-    write_json(folder / RECORD, record)
     return record
 
 
@@ -87,6 +109,11 @@ def read_checkpoint(folder: Path, *, verify: bool = False) -> tuple[dict[str, An
     return record, tensors
 
 
+def dtype_name(tensor: Tensor) -> str:
+    """Of a tensor's dtype, as policy.json says it: "float32"."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _check_tensors(path: Path, expected: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> None:
     missing, foreign = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or foreign:
@@ -98,6 +125,10 @@ def _check_tensors(path: Path, expected: Mapping[str, Mapping[str, Any]], tensor
         if list(tensor.shape) != expected[name]["shape"]:
             raise UserError(
                 f"{path}: tensor {name!r} has shape {list(tensor.shape)}, {RECORD} says {expected[name]['shape']}"
+            )
+        if dtype_name(tensor) != expected[name]["dtype"]:
+            raise UserError(
+                f"{path}: tensor {name!r} is {dtype_name(tensor)}, {RECORD} says {expected[name]['dtype']}"
             )
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: tensor {name!r} holds NaN or infinity; export the checkpoint again")

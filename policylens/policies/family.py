@@ -33,9 +33,12 @@ class Family:
     capabilities: what the family can do; what it lacks is absent and config validation says so.
     sites: from a parsed policy.json to the sites, in the order of computation.
     environment: the environment file (envs/<name>.txt) that its simulator and policy code need.
-    settings: JSON schema of the settings per capability ("rollout", "training", "strength").
+    settings: JSON schema of the settings per capability ("rollout", "training", "strength"; "import": a foreign
+        checkpoint's options).
     labels: label name -> one line saying what it is, with its unit.
     observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
+    architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say
+        it: sites can then be checked before the import. None elsewhere.
     steps_per_episode: about how long an episode is, for estimates before any is recorded.
     """
 
@@ -46,4 +49,5 @@ class Family:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     observations: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_observations
+    architecture: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     steps_per_episode: float | None = None

@@ -19,6 +19,10 @@ from policylens.policies.registry import family, room
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)(?:/(?P<path>[\w./-]+))?")
 
 
+MOVING = ("main", "master", "HEAD")
+"""Revisions that are branches on every hub: what they name today is not what they name tomorrow."""
+
+
 @dataclass(frozen=True)
 class HubAddress:
     """A place on the Hugging Face hub. path: folder inside the repository, "" for its root."""
@@ -31,7 +35,7 @@ class HubAddress:
 def parse_hub_address(address: str) -> HubAddress:
     """`hf://org/repo@revision/path` taken apart; a missing revision is refused: results must not drift."""
     match = _HUB.fullmatch(address)
-    if not match or ".." in (match["path"] or "").split("/"):
+    if not match or ".." in (match["path"] or "").split("/") or match["revision"] in MOVING:
         raise UserError(f"{address}: write hf://org/repo@revision/path, with the revision (a commit hash or tag) pinned")
     return HubAddress(match["repo"], match["revision"], (match["path"] or "").strip("/"))
 
@@ -48,15 +52,19 @@ def import_checkpoint(path: str, out: Path, family_name: str, options: Mapping[s
     family_name: the family it must belong to. options: what the family's import needs beyond the file.
     The policy is built once, so that a checkpoint that cannot run is refused here, and not later.
     """
-    origin: dict[str, Any] = {"path": path}
     local = Path(path)
+    # Where on this machine it stood is nobody's business, and must not change the record.
+    origin: dict[str, Any] = {"path": local.name if local.is_absolute() else path}
     if is_hub_address(path):
         address = parse_hub_address(path)
         local, commit = download(address)
         origin = {"hub": address.repo, "path": address.path, "revision": address.revision, "commit": commit}
     if (local / RECORD).is_file():
         record, tensors = read_checkpoint(local, verify=True)
-        origin = record.get("origin", origin)
+        if "hub" not in origin:
+            origin = record.get("origin", origin)
+        elif "origin" in record:
+            origin["origin"] = record["origin"]
     else:
         record, tensors = _foreign(local, family_name, options or {})
     if record["family"] != family_name:
@@ -81,17 +89,21 @@ def _foreign(path: Path, family_name: str, options: Mapping[str, Any]) -> tuple[
 
 
 def download(address: HubAddress) -> tuple[Path, str]:
-    """Download a checkpoint's two files into the hub's cache; returns their folder and the commit they are of."""
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    """Download a checkpoint's two files into the hub's cache; returns their folder and the commit they are of.
+
+    What the cache has under a commit hash is not asked for again: this works without a network.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     prefix = f"{address.path}/" if address.path else ""
     try:
-        files = [
-            hf_hub_download(address.repo, f"{prefix}{name}", revision=address.revision) for name in (WEIGHTS, RECORD)
-        ]
-        commit = HfApi().model_info(address.repo, revision=address.revision).sha
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        record = Path(hf_hub_download(address.repo, f"{prefix}{RECORD}", revision=address.revision))
+        # The cache is laid out as .../snapshots/<commit>/<path in the repository>.
+        commit = record.parents[prefix.count("/")].name
+        # Both files of one commit, even if a tag is moved meanwhile.
+        hf_hub_download(address.repo, f"{prefix}{WEIGHTS}", revision=commit)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         first = " ".join(str(error).split())[:160]
         raise UserError(f"hf://{address.repo}@{address.revision}/{address.path}: cannot be downloaded ({first})") from None
-    return Path(files[0]).parent, commit
+    return record.parent, commit

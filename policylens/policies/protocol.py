@@ -111,16 +111,18 @@ class Policy:
             observations. The site itself can still be edited and read.
         stop_after: return as soon as this site has been computed; heads, value and state are then None.
 
-        Raises UserError for a site that the policy does not have, or one that lies before the point of resumption.
+        Raises UserError for a site that the policy does not have, or one that this run does not come by: it lies
+        before the point of resumption, or after the site to stop at.
         """
         edit = dict(edit or {})
         read = set(read)
         first = 0 if resume is None else self._position(resume[0])
-        self._check_reachable([*read, *edit, *([stop_after] if stop_after else [])], first)
+        last = len(self.stages) - 1 if stop_after is None else self._position(stop_after)
+        self._check_reachable([*read, *edit, *([stop_after] if stop_after else [])], first, last)
         result = Pass()
         if resume is None and batch is None:
             raise UserError("a run needs a batch of observations, or a cache to resume from")
-        carry = self.begin(batch, state) if resume is None else resume[1][resume[0]]
+        carry = self.begin(batch, state) if resume is None else kept_carry(resume)
         for number, stage in enumerate(self.stages[first:]):
             if resume is None or number > 0:
                 carry = stage.forward(carry)
@@ -141,20 +143,37 @@ class Policy:
                 return position
         raise UserError(f"the policy has no site {site!r}; it has {', '.join(self.sites)}")
 
-    def _check_reachable(self, sites: Iterable[str], first: int) -> None:
+    def _check_reachable(self, sites: Iterable[str], first: int, last: int) -> None:
         for site in sites:
-            if self._position(site) < first:
+            position = self._position(site)
+            if position < first:
                 raise UserError(
                     f"site {site!r} is computed before {self.stages[first].site.name!r}, where the run resumes"
                 )
+            if position > last:
+                raise UserError(
+                    f"site {site!r} is computed after {self.stages[last].site.name!r}, where the run stops"
+                )
+
+
+def kept_carry(resume: tuple[str, Mapping[str, Carry]]) -> Carry:
+    """The carry to resume from; UserError if the earlier pass did not keep it."""
+    site, cache = resume
+    if site not in cache:
+        kept = ", ".join(cache) or "none"
+        raise UserError(f"the cache holds no site {site!r}, read it in the earlier pass; it holds: {kept}")
+    return cache[site]
 
 
 def edited(activation: Tensor, edit: Edit, site: str) -> Tensor:
-    """The edit's replacement of an activation, in the activation's precision; UserError if its shape differs."""
-    replacement = edit(activation)
-    if replacement.shape != activation.shape:
+    """The edit's replacement of an activation, in the activation's precision; UserError if its shape differs.
+
+    The edit gets a copy and may change it in place: the activation itself may be kept in a cache.
+    """
+    replacement = edit(activation.clone())
+    if not isinstance(replacement, Tensor) or replacement.shape != activation.shape:
+        got = f"shape {tuple(replacement.shape)}" if isinstance(replacement, Tensor) else type(replacement).__name__
         raise UserError(
-            f"the edit at site {site!r} returned shape {tuple(replacement.shape)} "
-            f"where the activation has {tuple(activation.shape)}"
+            f"the edit at site {site!r} returned {got} where the activation has shape {tuple(activation.shape)}"
         )
     return replacement.to(activation.dtype)

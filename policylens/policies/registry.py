@@ -56,4 +56,5 @@ def load_policy(
     from policylens.policies.checkpoint import read_checkpoint
 
     record, tensors = read_checkpoint(folder)
+    require(record["family"], "run", f"{folder}")
     return room(record["family"], "policy").build(record, tensors, device, dtype)

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from policylens.capture.settings import capture_settings, part_names, shares, source_settings
 from policylens.errors import UserError
 from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.sweeps import members_of
 from policylens.stores.files import read_json
+from policylens.stores.foreign import check_suffix
+from policylens.stores.names import check_name
 from policylens.stores.schemas import check_against, check_value
 
-SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
-PARTS = 1
-DTYPE = "float16"
 EVALUATION = {"split": "test", "fidelity": True}
 
 
@@ -47,15 +47,10 @@ class PolicyBlock:
         if name in RESERVED_POLICIES:
             raise UserError(f"{self.where}: this name is taken by a folder of results/; choose another")
         self.family: Family = registry.family(block["family"])
-        self.checkpoints = dict(_checkpoints(block["checkpoints"], self.where))
-        self.sources = {
-            key: {"parts": len(value.get("import", [])) or PARTS, "seed": seed, "split": SPLIT, **value}
-            for key, value in block.get("sources", {}).items()
-        }
+        self.checkpoints = _checkpoints(block["checkpoints"], f"{self.where}.checkpoints")
+        self.sources = {key: source_settings(value, seed) for key, value in block.get("sources", {}).items()}
         self.labels = dict(block.get("labels", {}))
-        self.captures = {
-            key: {"dtype": DTYPE, "split": SPLIT, **value} for key, value in block.get("captures", {}).items()
-        }
+        self.captures = {key: capture_settings(value) for key, value in block.get("captures", {}).items()}
         self.sweeps = {
             key: {
                 "seed": seed,
@@ -75,26 +70,56 @@ class PolicyBlock:
         return part_names(block.get("parts") or len(block["import"]))
 
     def sites(self, checkpoint: str) -> dict[str, Any] | None:
-        """Sites of a checkpoint by name, or None while its policy.json cannot be seen yet."""
-        path = self.checkpoints[checkpoint].path
-        places = [Path("results", self.name, checkpoint, "checkpoint")]
-        if path is not None and not is_hub_address(path):
-            places.insert(0, Path(path))
-        for place in places:
-            if (place / "policy.json").is_file():
-                record = read_json(place / "policy.json")
-                check_against("policy", record, place / "policy.json")
-                return {site.name: site for site in self.family.sites(record)}
-        return None
+        """Sites of a checkpoint by name, or None while what they follow from cannot be seen yet."""
+        record = self._record(self.checkpoints[checkpoint], Path("results", self.name, checkpoint, "checkpoint"))
+        return None if record is None else {site.name: site for site in self.family.sites(record)}
+
+    def _record(self, checkpoint: Checkpoint, imported: Path) -> Mapping[str, Any] | None:
+        """Enough of a checkpoint's policy.json: from its own folder, its options, or an import of the same address."""
+        if checkpoint.path is None:
+            return None
+        if is_hub_address(checkpoint.path):
+            address = parse_hub_address(checkpoint.path)
+            record = self._read_record(imported / "policy.json") or {}
+            origin = record.get("origin", {})
+            same = (origin.get("hub"), origin.get("revision"), origin.get("path"))
+            return record if same == (address.repo, address.revision, address.path) else None
+        record = self._read_record(Path(checkpoint.path) / "policy.json")
+        if record is None and self.family.architecture is not None:
+            return {"architecture": self.family.architecture(checkpoint.options)}
+        return record
+
+    def _read_record(self, path: Path) -> Mapping[str, Any] | None:
+        if not path.is_file():
+            return None
+        record = read_json(path)
+        check_against("policy", record, path)
+        if record["family"] != self.family.name:
+            raise UserError(f"{path}: is of the family {record['family']!r}, the config says {self.family.name!r}")
+        return record
 
 
-RESERVED_POLICIES = ("compare", "logs", "training")
+RULES = (
+    "capture",
+    "capture_prunable",
+    "demo",
+    "evaluate_sae",
+    "import_checkpoint",
+    "index_capture",
+    "index_labels",
+    "index_source",
+    "index_sweep",
+    "label_source",
+    "measure_strength",
+    "record_source",
+    "summarise_sweep",
+    "train_policy",
+    "train_sae",
+)
+"""Names of the workflow's rules: `snakemake <policy>` is one too."""
+
+RESERVED_POLICIES = ("compare", "logs", "training", *RULES)
 RESERVED_CHECKPOINTS = ("sources",)
-
-
-def part_names(count: int) -> list[str]:
-    """part-0000, part-0001, ..."""
-    return [f"part-{number:04d}" for number in range(count)]
 
 
 class Config:
@@ -131,14 +156,23 @@ def load_config(path: Path) -> Config:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such config file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping with a key 'policies'")
     return Config(raw, str(path))
 
 
-def _checkpoints(blocks: Mapping[str, Any], where: str) -> Iterator[tuple[str, Checkpoint]]:
+def _checkpoints(blocks: Mapping[str, Any], where: str) -> dict[str, Checkpoint]:
+    found: dict[str, Checkpoint] = {}
+    for name, checkpoint in _spelt_out(blocks):
+        if name in found:
+            raise UserError(f"{where}: the checkpoint {name!r} stands there twice, once as a member of a series")
+        found[check_name(name, f"{where}: the checkpoint")] = checkpoint
+    return found
+
+
+def _spelt_out(blocks: Mapping[str, Any]) -> Iterator[tuple[str, Checkpoint]]:
     for name, block in blocks.items():
         options = block.get("options", {})
         if "series" in block:
@@ -194,9 +228,18 @@ def _check_checkpoints(policy: PolicyBlock) -> None:
             parse_hub_address(checkpoint.path)
         elif not Path(checkpoint.path).exists():
             raise UserError(f"{where}: there is no checkpoint at {checkpoint.path}")
+        elif not (Path(checkpoint.path) / "policy.json").is_file():
+            _check_foreign(policy, checkpoint, where)
+
+
+def _check_foreign(policy: PolicyBlock, checkpoint: Checkpoint, where: str) -> None:
+    _require(policy, "import", f"{where}: {checkpoint.path} has no policy.json; importing it")
+    if "import" in policy.family.settings:
+        check_value(policy.family.settings["import"], dict(checkpoint.options), where, ["options"])
 
 
 def _check_source(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    _check_split(block, where)
     if "import" in block:
         _check_files(block["import"], where)
         return
@@ -216,6 +259,7 @@ def _check_labels(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> 
 
 
 def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    _check_split(block, where)
     if "import" in block:
         _check_files(block["import"], where)
         return
@@ -244,3 +288,11 @@ def _check_files(paths: Iterable[str], where: str) -> None:
     for path in paths:
         if not Path(path).exists():
             raise UserError(f"{where}: there is no file {path}")
+        check_suffix(Path(path))
+
+
+def _check_split(block: Mapping[str, Any], where: str) -> None:
+    try:
+        shares(block["split"])
+    except UserError as error:
+        raise UserError(f"{where}.split: {error}") from None

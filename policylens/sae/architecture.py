@@ -65,6 +65,10 @@ class Architecture:
         """Reconstruction (n, d)."""
         return f @ p["W_dec"] + p["b_dec"]
 
+    def objective(self, reconstruction: Tensor, sparsity: Tensor, d_in: int, progress: float = 1.0) -> Tensor:
+        """The main loss from its terms (see :class:`Terms`), which it is linear in; auxiliary losses are apart."""
+        raise TypeError(f"{type(self).__name__} does not define its objective")
+
     def loss(self, p: Tensors, x: Tensor, memory: Tensors, progress: float) -> Terms:
         """The loss over (n, d) normalised rows, as a formula. progress: share of the training done, 0 to 1."""
         raise TypeError(f"{type(self).__name__} does not define its loss")

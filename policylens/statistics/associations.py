@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.fft
-import scipy.stats
 
 from policylens.errors import UserError
 from policylens.statistics import checks
@@ -36,12 +35,15 @@ def association_null(
 ) -> NullDistribution:
     """Association of every feature with the label, and its distribution under rearranged labels.
 
-    features: (n, k) of any float type; worked through in blocks of columns. label: (n,), for "auc" of 0 and
-    1. clusters: (n,) id of each row's cluster; for "circular", rows of a cluster in time order. measure:
-    "pearson" (a constant feature has 0), or "auc": probability that a positive row exceeds a negative one,
-    ties counted half (a constant feature has 0.5). scheme: "permute" or "circular". blocks: for "permute",
-    see :func:`~policylens.statistics.nulls.permutation_test`. Returns observed (k,) and null (n_permutations,
-    k).
+    features: (n, k) of any float type; worked through in blocks of columns.
+    label: (n,), for "auc" of 0 and 1.
+    clusters: (n,) id of each row's cluster; for "circular", rows of a cluster in time order.
+    measure: "pearson" (a constant feature has 0), or "auc": probability that a positive row exceeds a
+        negative one, ties counted half (a constant feature has 0.5).
+    scheme: "permute" or "circular".
+    blocks: for "permute", see :func:`~policylens.statistics.nulls.permutation_test`.
+
+    Returns observed (k,) and null (n_permutations, k).
     """
     features = np.asarray(features)
     if features.ndim != 2 or features.shape[1] == 0:
@@ -87,12 +89,23 @@ def _checked_label(label: np.ndarray, measure: str) -> np.ndarray:
 def _centred(features: np.ndarray, measure: str) -> tuple[np.ndarray, np.ndarray]:
     """Centred values or midranks (n, k), and the norm that belongs to each feature (k,)."""
     if measure == "auc":
-        return scipy.stats.rankdata(features, axis=0) - (len(features) + 1) / 2, np.ones(features.shape[1])
+        return _midranks(features) - (len(features) + 1) / 2, np.ones(features.shape[1])
     columns = features - features.mean(axis=0)
     # A mean is rounded: what is left of a constant feature is noise of that size, not variation.
     columns[:, np.ptp(features, axis=0) == 0] = 0
     scale = np.sqrt((columns**2).sum(axis=0))
     return columns, np.where(scale > 0, scale, 1.0)
+
+
+def _midranks(features: np.ndarray) -> np.ndarray:
+    """Rank within each column, from 1, ties sharing their mean: (n, k). Several times scipy's speed here."""
+    ranks = np.empty(features.shape, order="F")
+    for column, out in zip(np.asfortranarray(features).T, ranks.T, strict=True):
+        order = np.argsort(column)
+        ascending = column[order]
+        ends = np.flatnonzero(np.concatenate([[True], ascending[1:] != ascending[:-1], [True]]))
+        out[order] = np.repeat((ends[:-1] + ends[1:] + 1) / 2, np.diff(ends))
+    return ranks
 
 
 def _norms(

@@ -15,7 +15,8 @@ from policylens.statistics import checks
 class Clusters:
     """Rows grouped by cluster, in ascending order of cluster id; within a cluster rows keep their order.
 
-    ids: (c,) the clusters. order: (n,) rows sorted by cluster, or None when they are sorted already.
+    ids: (c,) the clusters.
+    order: (n,) rows sorted by cluster, or None when they are sorted already.
     starts, lengths: (c,) int64, where each cluster lies in the sorted rows.
     """
 

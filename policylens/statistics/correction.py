@@ -23,13 +23,15 @@ def max_statistic(
 ) -> np.ndarray:
     """Family-wise adjusted p-values from the largest statistic of each permutation: (k,).
 
-    observed: (k,). null: (permutations, k); a row must come from one rearrangement of the labels, shared by
-    all features. Westfall and Young, "Resampling-based multiple testing", 1993, with the +1 convention.
-    alternative: "greater", "less" or "two-sided" (distance from the null's mean). studentise: divide by each
-    feature's spread over permutations, so that features with a wide null do not set the bar for all others;
-    mean and spread include the observed row, which keeps the test exact. step_down: compare each feature with
-    the maximum over itself and those less extreme (Westfall and Young's algorithm 2.8): never less powerful,
-    still strongly controlled under subset pivotality.
+    observed: (k,).
+    null: (permutations, k); a row must come from one rearrangement of the labels, shared by all features.
+    alternative: "greater", "less" or "two-sided" (distance from the null's mean).
+    studentise: divide by each feature's spread over permutations, so that features with a wide null do not
+        set the bar for all others; mean and spread include the observed row, which keeps the test exact.
+    step_down: compare each feature with the maximum over itself and those less extreme (step-down maxT):
+        never less powerful, still strongly controlled under subset pivotality.
+
+    Westfall and Young, "Resampling-based multiple testing", 1993, with the +1 convention.
     """
     checks.alternative(alternative)
     values = checks.finite(observed, "observed statistics")

@@ -41,7 +41,7 @@ def covariance_matched(n: int, covariance: np.ndarray, seed: int) -> np.ndarray:
     """n unit vectors, normal draws from N(0, covariance) scaled to norm 1: float64 (n, d).
 
     covariance: (d, d), symmetric and positive semidefinite, e.g. :func:`covariance_of` the site's
-    activations; a singular one confines the directions to its range.
+        activations; a singular one confines the directions to its range.
     """
     checks.count(n, "n directions", 1)
     matrix = checks.finite(covariance, "covariance", (2,))
@@ -61,9 +61,10 @@ def covariance_matched(n: int, covariance: np.ndarray, seed: int) -> np.ndarray:
 def equal_norm(directions: np.ndarray, norms: np.ndarray) -> np.ndarray:
     """Directions scaled to given norms, e.g. to the norms of a feature's own contribution, row by row.
 
-    directions: (..., d), none of them zero. norms: at least 0, broadcast against the leading axes; the result
-    has the broadcast shape and d. Directions (n, d) with norms (n,) give (n, d); `directions[:, None]` (n, 1,
-    d) with the norms (rows,) of an effect give a perturbation of every row by every control: (n, rows, d).
+    directions: (..., d), none of them zero.
+    norms: at least 0, broadcast against the leading axes; the result has the broadcast shape and d.
+        Directions (n, d) with norms (n,) give (n, d); `directions[:, None]` (n, 1, d) with the norms (rows,)
+        of an effect give a perturbation of every row by every control: (n, rows, d).
     """
     vectors = checks.finite(directions, "directions", tuple(range(1, 9)))
     sizes = checks.finite(norms, "norms", tuple(range(9)))
@@ -81,9 +82,12 @@ def percentile(
 ) -> float | np.ndarray:
     """Percentile of an effect among those of control directions, strictly between 0 and 100.
 
-    effect: number or (k,). control_effects: (n,) shared by all effects, or (n, k) one column each; n at least
-    `minimum`. The effect is ranked among the n + 1, itself included, ties counted half: 100 (less + equal / 2
-    + 1/2) / (n + 1). Negating all effects turns p into 100 - p.
+    effect: number or (k,).
+    control_effects: (n,) shared by all effects, or (n, k) one column each.
+    minimum: refuse fewer controls than this.
+
+    The effect is ranked among the n + 1, itself included, ties counted half:
+    100 (less + equal / 2 + 1/2) / (n + 1). Negating all effects turns p into 100 - p.
     """
     values = checks.finite(effect, "effect", (0, 1))
     controls = checks.finite(control_effects, "control effects", (1, 2))

@@ -12,9 +12,10 @@ class Estimate:
     """A point estimate and its confidence interval.
 
     value, low, high: floats, or float64 arrays (k,) for k quantities estimated from the same clusters; in the
-    units of the statistic. NaN bounds: the interval is not defined. level: coverage, e.g. 0.95. n_rows,
-    n_clusters: rows seen and independent units resampled. unit: what a cluster is ("episode", "seed",
-    "prompt").
+        units of the statistic. NaN bounds: the interval is not defined.
+    level: coverage, e.g. 0.95.
+    n_rows, n_clusters: rows seen and independent units resampled.
+    unit: what a cluster is ("episode", "seed", "prompt").
     """
 
     value: float | np.ndarray

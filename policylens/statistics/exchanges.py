@@ -27,10 +27,12 @@ MINIMUM_ARRANGEMENTS = 20
 class CircularShifts:
     """Random shifts within clusters.
 
-    grouped: the clusters; rows of each must come in time order. n: number of draws. shifts: (n, c) int64: in
-    draw i, step t of cluster j takes the label of step (t + shifts[i, j]) mod length. A label locked to the
-    phase of the episode is associated with every feature that follows the phase: this null breaks that
-    association too, so that it counts as a finding. Condition on phase where it should not.
+    grouped: the clusters; rows of each must come in time order. n: number of draws.
+    shifts: (n, c) int64: in draw i, step t of cluster j takes the label of step (t + shifts[i, j]) mod
+        length.
+
+    A label locked to the phase of the episode is associated with every feature that follows the phase: this
+    null breaks that association too, so that it counts as a finding. Condition on phase where it should not.
     """
 
     def __init__(self, grouped: Clusters, n: int, seed: int) -> None:
@@ -65,9 +67,9 @@ class ClusterPermutations:
 
     grouped: the clusters. constant: whether the label has one value per cluster; it can then move between
     clusters of any lengths, a sequence only between clusters of equal length (step t to step t, so that phase
-    is kept). blocks: (n_rows,) integers in the rows' original order; exchanges stay within a block (a map, a
-    task), and a cluster lies in one block. donors: (n, c) int32: in draw i, cluster j takes the labels of
-    cluster donors[i, j].
+    is kept). blocks: (n_rows,) integers or strings in the rows' original order; exchanges stay within a block
+    (a map, a task), and a cluster lies in one block. donors: (n, c) int32: in draw i, cluster j takes the
+    labels of cluster donors[i, j].
     """
 
     def __init__(

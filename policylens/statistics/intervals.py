@@ -24,9 +24,10 @@ _REPLICATES_IN_MEMORY = 1 << 24
 def wilson(successes: int | np.ndarray, n: int, level: float = 0.95, unit: str = "episode") -> Estimate:
     """Rate of success over n independent trials, with Wilson's score interval.
 
-    successes: how many of the n succeeded, or an array (k,) of such counts. The trials must be independent:
-    episodes or seeds, not rows. Wilson, "Probable inference", JASA 22 (1927); the interval never leaves [0,
-    1].
+    successes: how many of the n succeeded, or an array (k,) of such counts.
+
+    The trials must be independent: episodes or seeds, not rows. Wilson, "Probable inference", JASA 22 (1927);
+    the interval never leaves [0, 1].
     """
     checks.open_unit_interval(level, "level")
     checks.count(n, "n trials", 1)
@@ -53,12 +54,15 @@ def bootstrap_sums(
 ) -> Estimate:
     """Bootstrap a statistic that is a function of sums over clusters.
 
-    terms: per-cluster sums, each (c,) or (c, k): one quantity or k. combine: takes the terms summed over a
-    resample, each (b, k) or (b, 1), and returns (b, k), column by column, e.g. `lambda error, total: 1 -
-    error / total`. n_rows: rows behind the sums, for the record (default: the number of clusters). undefined:
-    when the statistic is not finite in some resample (a ratio none of whose carriers was drawn): "raise"
-    refuses, "nan" gives that column a NaN interval. This happens to quantities carried by fewer than about
-    ten clusters, which support no interval. Columns are judged in blocks; memory stays bounded.
+    terms: per-cluster sums, each (c,) or (c, k): one quantity or k.
+    combine: takes the terms summed over a resample, each (b, k) or (b, 1), and returns (b, k), column by
+        column, e.g. `lambda error, total: 1 - error / total`.
+    n_rows: rows behind the sums, for the record (default: the number of clusters).
+    undefined: when the statistic is not finite in some resample (a ratio none of whose carriers was drawn):
+        "raise" refuses, "nan" gives that column a NaN interval. This happens to quantities carried by fewer
+        than about ten clusters, which support no interval.
+
+    Columns are worked through in blocks, and resamples too: memory stays bounded.
     """
     if undefined not in ("raise", "nan"):
         raise UserError(f"undefined: expected 'raise' or 'nan', got {undefined!r}")
@@ -90,8 +94,8 @@ def bootstrap_ratio(
 ) -> Estimate:
     """Ratio of two sums over clusters, e.g. rows where a latent fires over all rows.
 
-    numerators, denominators: per-cluster sums, (c,) or (c, k). n_rows, undefined: as in
-    :func:`bootstrap_sums`.
+    numerators, denominators: per-cluster sums, (c,) or (c, k).
+    n_rows, undefined: as in :func:`bootstrap_sums`.
     """
     return bootstrap_sums(
         (numerators, denominators), np.divide, resampling, n_rows=n_rows, undefined=undefined
@@ -106,11 +110,12 @@ def cluster_bootstrap(
 ) -> Estimate:
     """Estimate a statistic of rows, resampling whole clusters.
 
-    values: (n,) or (n, k), one row each. clusters: (n,) id of each row's cluster. statistic: "mean" (over
-    rows: long clusters count more), "mean of cluster means" (every cluster counts once), or a function of the
-    resampled rows (m, ...) that returns a number or (k,). A function of several arrays takes row numbers:
-    pass `np.arange(n)` as values. "mean" and its like cost one matrix product; a function is called
-    n_resamples times, and c times more for BCa.
+    values: (n,) or (n, k), one row each.
+    clusters: (n,) id of each row's cluster.
+    statistic: "mean" (over rows: long clusters count more), "mean of cluster means" (every cluster counts
+        once), or a function of the resampled rows (m, ...) that returns a number or (k,). A function of
+        several arrays takes row numbers: pass `np.arange(n)` as values. "mean" and its like cost one matrix
+        product; a function is called n_resamples times, and c times more for BCa.
     """
     grouped = Clusters.of(clusters)
     if callable(statistic):
@@ -132,8 +137,10 @@ def paired_difference(
 ) -> Estimate:
     """Mean of first - second over rows that belong together: same initial state, same randomness.
 
-    first, second: (n,) or (n, k), row by row a pair. clusters: (n,) id of each pair's cluster. A resample
-    keeps pairs whole, so that what both sides share cancels.
+    first, second: (n,) or (n, k), row by row a pair.
+    clusters: (n,) id of each pair's cluster.
+
+    A resample keeps pairs whole, so that what both sides share cancels.
     """
     first = checks.finite(first, "first", (1, 2))
     second = checks.finite(second, "second", (1, 2))

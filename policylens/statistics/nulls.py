@@ -18,8 +18,10 @@ Statistic = Callable[[np.ndarray], float | np.ndarray]
 class NullDistribution:
     """A statistic and its values under rearranged labels.
 
-    observed: float or (k,). null: (permutations,) or (permutations, k), in the units of the statistic.
-    scheme: "permute" or "circular". n_rows, n_clusters: rows and exchanged units.
+    observed: float or (k,).
+    null: (permutations,) or (permutations, k), in the units of the statistic.
+    scheme: "permute" or "circular".
+    n_rows, n_clusters: rows and exchanged units.
     """
 
     observed: float | np.ndarray
@@ -43,10 +45,13 @@ def p_values(
 ) -> float | np.ndarray:
     """Permutation p-values, (1 + number at least as extreme) / (1 + permutations): never 0.
 
-    observed: number or (k,). null: (permutations,) or (permutations, k). alternative: "greater", "less" or
-    "two-sided", which is twice the smaller of the two, at most 1 (a null need not be centred on 0). Values
-    equal up to rounding count as equally extreme. Phipson and Smyth, "Permutation p-values should never be
-    zero", 2010.
+    observed: number or (k,).
+    null: (permutations,) or (permutations, k).
+    alternative: "greater", "less" or "two-sided", which is twice the smaller of the two, at most 1 (a null
+        need not be centred on 0).
+
+    Values equal up to rounding count as equally extreme. Phipson and Smyth, "Permutation p-values should
+    never be zero", Statistical Applications in Genetics and Molecular Biology 9 (2010).
     """
     checks.alternative(alternative)
     values = checks.finite(observed, "observed statistic", (0, 1))
@@ -72,10 +77,13 @@ def permutation_test(
 ) -> NullDistribution:
     """Compare a statistic with its values when labels are exchanged between whole clusters.
 
-    labels: (n, ...) what moves; the statistic closes over what stays. clusters: (n,) id of each row's
-    cluster. statistic: takes labels (n, ...) in the original order of the rows, returns a number or (k,). A
-    label that is constant in every cluster is exchanged between all clusters; otherwise its sequence is,
-    between clusters of equal length. blocks: (n,) exchange within a block only (a map, a task).
+    labels: (n, ...) what moves; the statistic closes over what stays.
+    clusters: (n,) id of each row's cluster.
+    statistic: takes labels (n, ...) in the original order of the rows, returns a number or (k,).
+    blocks: (n,) exchange within a block only (a map, a task).
+
+    A label that is constant in every cluster is exchanged between all clusters; otherwise its sequence is,
+    between clusters of equal length.
     """
     return _test("permute", labels, clusters, statistic, n_permutations, seed, blocks)
 
@@ -90,9 +98,11 @@ def circular_shift_test(
 ) -> NullDistribution:
     """Compare a statistic with its values when labels are shifted circularly within each cluster.
 
-    labels: (n, ...), rows of a cluster in time order. clusters, statistic: as in :func:`permutation_test`.
-    Asks for alignment in time beyond the clusters' means; assumes that labels are stationary along
-    the episode (see :class:`~policylens.statistics.exchanges.CircularShifts`).
+    labels: (n, ...), rows of a cluster in time order.
+    clusters, statistic: as in :func:`permutation_test`.
+
+    Asks for alignment in time beyond the clusters' means; assumes that labels are stationary along the
+    episode (see :class:`~policylens.statistics.exchanges.CircularShifts`).
     """
     return _test("circular", labels, clusters, statistic, n_permutations, seed, None)
 

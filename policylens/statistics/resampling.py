@@ -20,9 +20,11 @@ _ENTRIES_IN_MEMORY = 1 << 22
 class Resampling:
     """How to bootstrap.
 
-    seed: of the PCG64 generator that draws clusters. level: coverage of the interval. n_resamples:
-    replicates. method: "bca" (default) or "percentile", see :func:`interval`. unit: what a cluster is, for
-    the record.
+    seed: of the PCG64 generator that draws clusters.
+    level: coverage of the interval.
+    n_resamples: replicates.
+    method: "bca" (default) or "percentile", see :func:`interval`.
+    unit: what a cluster is, for the record.
     """
 
     seed: int
@@ -64,8 +66,9 @@ def interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both ends of the interval from bootstrap replicates: two float64 arrays (k,).
 
-    replicates: (b, k), all finite; sorted in place. value: (k,) the statistic of the data. jackknife: gives
-    the (c, k) statistics with one cluster left out at a time; called for "bca" only.
+    replicates: (b, k), all finite; sorted in place.
+    value: (k,) the statistic of the data.
+    jackknife: gives the (c, k) statistics with one cluster left out at a time; called for "bca" only.
 
     "percentile" takes the quantiles of the replicates. "bca" shifts which quantiles are taken by the
     replicates' median bias and by the skewness of the clusters' influence: Efron, "Better bootstrap
@@ -77,7 +80,7 @@ def interval(
     Replicates of c clusters spread too little by sqrt((c - 1) / c), and a normal quantile ignores that the
     spread is itself estimated: both methods take the levels at sqrt(c / (c - 1)) t_{c-1} in place of the
     normal quantile (Hesterberg, "What teachers should know about the bootstrap", American Statistician 69
-    (2015), section 5.3). In simulation, 15 normal clusters of unequal length are then covered 93% of the time
+    (2015)). In simulation, 15 normal clusters of unequal length are then covered 93% of the time
     in place of 90%. Heavy-tailed clusters stay short of the level (about 90% for 40 to 120 episodes with
     gamma(1/2) rates): an interval from few, very unequal episodes is optimistic, whatever the method.
     """

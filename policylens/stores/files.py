@@ -36,6 +36,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what killed writers left in a folder that nobody else writes to now (a lock is held)."""
+    for path in folder.glob(".*.partial"):
+        path.unlink(missing_ok=True)
+
+
 @functools.cache
 def _new_file_mode() -> int:
     """What the umask leaves of rw-rw-rw-."""
@@ -64,7 +70,7 @@ def read_json(path: Path) -> Any:
     """Parse a JSON file; a missing or broken one is a UserError that names it."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise UserError(f"{path}: there is no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); make the file anew") from None
@@ -74,9 +80,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """Write tensors as safetensors, atomically; equal tensors give equal bytes."""
     from safetensors.torch import save_file
 
-    plain = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     with replacing(path) as temporary:
-        save_file(plain, temporary, metadata=dict(metadata) if metadata else None)
+        save_file(_unshared(tensors), temporary, metadata=dict(metadata) if metadata else None)
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor in memory of its own, as the format demands: tied weights share theirs."""
+    plain: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        memory = tensor.untyped_storage()
+        shared = memory.data_ptr() in taken or memory.nbytes() != tensor.nbytes
+        plain[name] = tensor.clone() if shared else tensor
+        taken.add(memory.data_ptr())
+    return plain
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -4,41 +4,57 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from policylens.errors import UserError
 
+SUFFIXES = (".npz", ".pt", ".pth", ".zarr")
+"""Of the files that :func:`read_arrays` reads."""
+
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Name -> array of a .npz file, a .pt file holding a dict of tensors, or a zarr group.
+    """Name -> array (in the machine's byte order) of a .npz file, a .pt file holding a dict of tensors, or a zarr group.
 
-    Pickled objects are refused, never run: .npz is read with allow_pickle=False, .pt with weights_only=True.
+    Pickled objects are refused, never run: .npz is read with allow_pickle=False, .pt with weights_only=True, zarr
+    without its pickling codec.
     """
     path = Path(path)
-    readers = {".npz": _read_npz, ".pt": _read_pt, ".pth": _read_pt, ".zarr": _read_zarr}
     if not path.exists():
         raise UserError(f"{path}: there is no such file")
-    if path.suffix not in readers:
-        raise UserError(f"{path}: can read {', '.join(sorted(readers))}, not {path.suffix or 'a file without a suffix'}")
+    check_suffix(path)
+    readers = {".npz": _read_npz, ".pt": _read_pt, ".pth": _read_pt, ".zarr": _read_zarr}
     arrays = readers[path.suffix](path)
     if not arrays:
         raise UserError(f"{path}: there are no arrays in it")
-    return arrays
+    return {name: _native(values) for name, values in arrays.items()}
+
+
+def check_suffix(path: Path) -> None:
+    """UserError if the file is of a kind that :func:`read_arrays` does not read."""
+    if path.suffix not in SUFFIXES:
+        raise UserError(
+            f"{path}: can read {', '.join(SUFFIXES)}, not {path.suffix or 'a file without a suffix'}"
+        )
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: not a whole .npz file; save it again with np.savez")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise UserError(f"{path}: not a whole .npz file ({error})") from None
-        raise UserError(
-            f"{path}: holds pickled objects, which are not loaded; save plain numeric arrays with np.savez"
-        ) from None
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise UserError(f"{path}: not a whole .npz file ({error})") from None
+            return {name: values for name in archive.files if isinstance(values := archive[name], np.ndarray)}
+    except Exception as error:  # what is in the file can fail in any layer of the reader
+        if isinstance(error, ValueError) and "pickle" in str(error):
+            raise UserError(
+                f"{path}: holds pickled objects, which are not loaded; save plain numeric arrays with np.savez"
+            ) from None
+        raise UserError(f"{path}: not a whole .npz file ({_first_line(error)})") from None
 
 
 def _read_pt(path: Path) -> dict[str, np.ndarray]:
@@ -52,24 +68,25 @@ def _read_pt(path: Path) -> dict[str, np.ndarray]:
 
 def load_torch(path: Path) -> object:
     """What is in a .pt/.pth file, loaded with weights_only=True; anything else than plain data is refused by name."""
-    import pickle
-
     import torch
 
+    if not Path(path).is_file():
+        raise UserError(f"{path}: there is no such file")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # what is in the file can fail in any layer of the reader
         reason = str(error)
-        name = reason.split("GLOBAL ")[1].split()[0] if "GLOBAL " in reason else "a foreign object"
-        raise UserError(
-            f"{path}: holds {name}, which would be run when loaded; save its tensors alone (state_dict) instead"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a whole file saved by torch.save ({first})") from None
+        if "GLOBAL " in reason:
+            raise UserError(
+                f"{path}: holds {reason.split('GLOBAL ')[1].split()[0]}, which would be run when loaded; "
+                "save its tensors alone (state_dict) instead"
+            ) from None
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"{path}: not a whole file saved by torch.save; save or copy it again") from None
+        raise UserError(f"{path}: not a whole file saved by torch.save ({_first_line(error)})") from None
 
 
-def _numpy(tensor: object) -> np.ndarray:
+def _numpy(tensor: Any) -> np.ndarray:
     import torch
 
     tensor = tensor.detach().cpu()
@@ -80,7 +97,24 @@ def _read_zarr(path: Path) -> dict[str, np.ndarray]:
     import zarr
 
     try:
-        group = zarr.open_group(str(path), mode="r")
-    except Exception as error:
-        raise UserError(f"{path}: not a zarr group ({' '.join(str(error).split())[:100]})") from None
-    return {name: array[:] for name, array in group.arrays()}
+        found = dict(zarr.open_group(str(path), mode="r").arrays())
+        for name, array in found.items():
+            _refuse_pickles(path, name, array)
+        return {name: array[:] for name, array in found.items()}
+    except UserError:
+        raise
+    except Exception as error:  # what is in the folder can fail in any layer of the reader
+        raise UserError(f"{path}: not a whole zarr group ({_first_line(error)})") from None
+
+
+def _refuse_pickles(path: Path, name: str, array: Any) -> None:
+    """Zarr's format 2 knows a codec that unpickles; format 3 knows none."""
+    codecs = [*(getattr(array.metadata, "filters", None) or ()), getattr(array.metadata, "compressor", None)]
+    if any(getattr(codec, "codec_id", "") == "pickle" for codec in codecs) or array.dtype.kind == "O":
+        raise UserError(
+            f"{path}: array {name!r} holds pickled objects, which are not loaded; save plain numeric arrays"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -9,13 +9,13 @@ SHARD_BYTES = 64 * 2**20
 LONGEST_CHUNK = 2**16
 
 
-def rows_per_chunk(row_bytes: int) -> int:
-    """Rows in a chunk: a power of two, about 2 MiB, at most 65,536 rows."""
-    rows = max(1, CHUNK_BYTES // max(1, row_bytes))
+def rows_per_chunk(row_bytes: int, shard_bytes: int = SHARD_BYTES) -> int:
+    """Rows in a chunk: a power of two, about 2 MiB (less where a shard is smaller), at most 65,536 rows."""
+    rows = max(1, min(CHUNK_BYTES, shard_bytes) // max(1, row_bytes))
     return min(LONGEST_CHUNK, 2 ** int(math.log2(rows)))
 
 
 def rows_per_shard(row_bytes: int, shard_bytes: int = SHARD_BYTES) -> int:
     """Rows in a shard: whole chunks, about `shard_bytes`, at least one chunk."""
-    chunk = rows_per_chunk(row_bytes)
+    chunk = rows_per_chunk(row_bytes, shard_bytes)
     return chunk * max(1, shard_bytes // (chunk * max(1, row_bytes)))

@@ -1,4 +1,4 @@
-"""A single background thread that writes while the caller computes on, at bounded memory."""
+"""A background thread that works while the caller computes on."""
 
 from __future__ import annotations
 
@@ -8,35 +8,42 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-WAITING = 8
-"""Calls that may wait: enough to keep the writer busy, few enough that memory stays small."""
-
 
 class WriteQueue:
-    """Calls are run in order on one thread. The first error stops all later calls and is raised to the caller."""
+    """Calls are run in order on one thread. The first error stops all later calls and is raised to the caller.
 
-    def __init__(self, waiting: int = WAITING) -> None:
-        self._calls: queue.Queue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = queue.Queue(waiting)
+    The queue itself has no bound: callers bound what waits by waiting for the buffers they have handed over.
+    """
+
+    def __init__(self, name: str = "store-writer") -> None:
+        self._calls: queue.SimpleQueue[tuple[threading.Event, Callable[..., Any], tuple[Any, ...]] | None]
+        self._calls = queue.SimpleQueue()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def __enter__(self) -> WriteQueue:
         self._thread.start()
         return self
 
-    def put(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Hand over a call; blocks while too many wait. Raises the error of an earlier call, if there was one."""
+    def put(self, call: Callable[..., Any], *arguments: Any) -> threading.Event:
+        """Hand over a call; the event is set once it has run, or was skipped because of an earlier error.
+
+        Raises the error of an earlier call, if there was one.
+        """
         self._raise()
-        self._calls.put((call, arguments))
+        done = threading.Event()
+        self._calls.put((done, call, arguments))
+        return done
 
     def drain(self) -> None:
         """Wait until every call has run; raises the first error."""
-        self._calls.join()
+        self.put(lambda: None).wait()
         self._raise()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._error = self._error or error  # what still waits has become pointless
         self._calls.put(None)
         self._thread.join()
 
@@ -46,10 +53,11 @@ class WriteQueue:
 
     def _work(self) -> None:
         while (item := self._calls.get()) is not None:
+            done, call, arguments = item
             try:
                 if self._error is None:
-                    item[0](*item[1])
+                    call(*arguments)
             except BaseException as error:
                 self._error = error
             finally:
-                self._calls.task_done()
+                done.set()

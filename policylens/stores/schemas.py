@@ -54,4 +54,6 @@ def _plain(error: Any) -> str:
     if error.validator == "required":
         return error.message.replace("is a required property", "is missing")
     message = error.schema.get("x-message") if isinstance(error.schema, dict) else None
-    return message or error.message
+    if message is None:
+        return error.message
+    return message if isinstance(error.instance, dict) else f"{error.instance!r}: {message}"

@@ -23,9 +23,11 @@ TRAIN, VALIDATION, TEST, EXCLUDED = range(4)
 def stable_hash(values: np.ndarray, salt: str) -> np.ndarray:
     """64-bit hash of every integer under a salt, the same on every machine and in every session.
 
-    values: integers of any shape (int64 or uint64; negative ones count modulo 2^64). Returns uint64, same
-    shape. The mixing function is splitmix64's finaliser (Steele, Lea and Flood, "Fast splittable pseudorandom
-    number generators", OOPSLA 2014), applied before and after the salt's blake2b digest is added.
+    values: integers of any shape (int64 or uint64; negative ones count modulo 2^64).
+
+    Returns uint64, same shape. The mixing function is splitmix64's finaliser (Steele, Lea and Flood, "Fast
+    splittable pseudorandom number generators", OOPSLA 2014), applied before and after the salt's blake2b
+    digest is added.
     """
     values = np.asarray(values)
     if values.dtype.kind not in "iu":
@@ -39,9 +41,12 @@ def stable_hash(values: np.ndarray, salt: str) -> np.ndarray:
 def split_of_episodes(episodes: np.ndarray, fractions: Sequence[float], salt: str) -> np.ndarray:
     """Split code of every episode (or of every row, given each row's episode).
 
-    episodes: integer ids, any shape. fractions: expected shares of train, validation and test, summing to 1.
-    salt: name of the partition; another salt gives an independent one. Returns int8 codes into
-    :data:`SPLITS`, same shape. A code depends on nothing but the id, the fractions and the salt.
+    episodes: integer ids, any shape.
+    fractions: expected shares of train, validation and test, summing to 1.
+    salt: name of the partition; another salt gives an independent one.
+
+    Returns int8 codes into :data:`SPLITS`, same shape. A code depends on nothing but the id, the fractions
+    and the salt.
     """
     shares = _checked_fractions(fractions)
     bounds = np.cumsum(shares)[:2]
@@ -59,14 +64,16 @@ def separate_groups(
 ) -> np.ndarray:
     """Exclude rows until no group of near-identical rows occurs in more than one split.
 
-    codes: (n,) split code of each row. groups: (n,) integer id of each row's group (a symmetry class, a base
-    maze, a scene). fractions, salt: as in :func:`split_of_episodes`. Returns int8 (n,): rows of a group that
-    occurs in several splits keep their code in one of these splits and become :data:`EXCLUDED` in the others.
+    codes: (n,) split code of each row.
+    groups: (n,) integer id of each row's group (a symmetry class, a base maze, a scene).
+    fractions, salt: as in :func:`split_of_episodes`.
 
-    The split kept is drawn among those in which the group occurs, with the fractions as weights, by weighted
-    rendezvous hashing (Schindelhauer and Schomaker, "Weighted distributed hash tables", SPAA 2005): when new
-    episodes bring a group into one more split, the choice stays or moves to that split, never elsewhere.
-    Pass all rows of a source at once: rows left out cannot be seen to collide.
+    Returns int8 (n,): rows of a group that occurs in several splits keep their code in one of these splits
+    and become :data:`EXCLUDED` in the others. The split kept is drawn among those in which the group occurs,
+    with the fractions as weights, by weighted rendezvous hashing (Schindelhauer and Schomaker, "Weighted
+    distributed hash tables", SPAA 2005): when new episodes bring a group into one more split, the choice
+    stays or moves to that split, never elsewhere. Pass all rows of a source at once: rows left out cannot be
+    seen to collide.
     """
     codes, groups = _checked_rows(codes, groups)
     shares = _checked_fractions(fractions)
@@ -86,7 +93,7 @@ def separate_groups(
 
 
 def _rendezvous(groups: np.ndarray, occurs: np.ndarray, shares: np.ndarray, salt: str) -> np.ndarray:
-    """First finisher, int8 (groups,), of a race in which split times are exponential at rate shares."""
+    """First finisher, int8 (groups,), of a race: a split's time is exponential, at the rate of its share."""
     times = np.full(occurs.shape, np.inf)
     for code in np.flatnonzero(shares):
         position = _unit_interval(stable_hash(groups, f"{salt}/group/{SPLITS[code]}"))

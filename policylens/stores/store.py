@@ -10,26 +10,40 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from policylens.errors import UserError
+from policylens.stores.buffers import DoubleBuffer
 from policylens.stores.digest import ArrayDigest
 from policylens.stores.files import write_text
 from policylens.stores.layout import SHARD_BYTES, rows_per_chunk, rows_per_shard
 from policylens.stores.lock import writing
+from policylens.stores.names import check_name
 from policylens.stores.queue import WriteQueue
 
 FORMAT = 1
 ROOT = "zarr.json"
 ATTRIBUTE = "policylens"
+KINDS = {"b": "bool", "i": "integers", "u": "unsigned integers", "f": "floats"}
+"""NumPy's kinds of dtypes that a store holds."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """The two threads behind a store. Hashing and writing take about as long: neither waits for the other."""
+
+    hashing: WriteQueue
+    writing: WriteQueue
 
 
 class Column:
-    """One array of a store being written, appended to in rows and put on disk in whole shards."""
+    """One array of a store being written, appended to in rows, hashed and put on disk in whole shards."""
 
     def __init__(
         self,
@@ -40,39 +54,39 @@ class Column:
         dimensions: tuple[str, ...],
         attributes: Mapping[str, Any],
         shard_bytes: int,
+        threads: Threads,
     ) -> None:
-        self.name, self.dtype, self.row_shape = name, np.dtype(dtype), tuple(row_shape)
+        self.name, self.dtype, self.row_shape = name, _storable(folder, name, dtype), tuple(row_shape)
         self.digest = ArrayDigest(self.dtype, self.row_shape)
         self.rows = 0
         row_bytes = self.dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
         self._shard_rows = rows_per_shard(row_bytes, shard_bytes)
-        self._buffer: list[np.ndarray] = []
-        self._buffered = 0
+        self._buffer = DoubleBuffer(self._shard_rows, self.row_shape, self.dtype, self._pass_on)
+        self._threads = threads
         self._written = 0
-        self._array = _create(folder / name, self, dimensions, attributes, rows_per_chunk(row_bytes))
+        self._array = _create(folder / name, self, dimensions, attributes, rows_per_chunk(row_bytes, shard_bytes))
 
     def append(self, rows: np.ndarray) -> None:
-        """Add rows, (n, *row_shape), and write what fills a shard."""
-        rows = np.ascontiguousarray(rows, dtype=self.dtype)
+        """Copy rows, (n, *row_shape), and start writing what fills a shard."""
+        rows = np.asarray(rows)
         if rows.shape[1:] != self.row_shape:
             raise ValueError(f"array {self.name!r} holds rows of shape {self.row_shape}, got {rows.shape[1:]}")
-        self.digest.update(rows)
         self.rows += len(rows)
         self._buffer.append(rows)
-        self._buffered += len(rows)
-        while self._buffered >= self._shard_rows:
-            self._write(self._take(self._shard_rows))
 
-    def finish(self) -> dict[str, Any]:
-        """Write the rest and return what the root says of this array."""
-        if self._buffered:
-            self._write(self._take(self._buffered))
+    def flush(self) -> None:
+        """Start writing the rest: the last shard, which need not be full."""
+        self._buffer.flush()
+
+    def entry(self) -> dict[str, Any]:
+        """What the root says of this array, once everything has been written."""
         return {"sha256": self.digest.hexdigest(), "dtype": self.dtype.str, "shape": [self.rows, *self.row_shape]}
 
-    def _take(self, count: int) -> np.ndarray:
-        whole = self._buffer[0] if len(self._buffer) == 1 else np.concatenate(self._buffer)
-        self._buffer, self._buffered = [whole[count:]], len(whole) - count
-        return whole[:count]
+    def _pass_on(self, shard: np.ndarray) -> tuple[Event, Event]:
+        return (
+            self._threads.hashing.put(self.digest.update, shard),
+            self._threads.writing.put(self._write, shard),
+        )
 
     def _write(self, rows: np.ndarray) -> None:
         start, self._written = self._written, self._written + len(rows)
@@ -83,6 +97,13 @@ class Column:
     def shards(self) -> tuple[int, ...]:
         """Shape of a shard."""
         return (self._shard_rows, *self.row_shape)
+
+
+def _storable(folder: Path, name: str, dtype: Any) -> np.dtype:
+    dtype = np.dtype(dtype)
+    if dtype.kind not in KINDS or dtype.itemsize > 8:
+        raise UserError(f"{folder}: array {name!r} is {dtype}; a store holds {', '.join(KINDS.values())}, no text")
+    return dtype.newbyteorder("<")
 
 
 def _create(
@@ -104,16 +125,18 @@ def _create(
         fill_value=0,
         dimension_names=dimensions,
         attributes=dict(attributes),
+        # Otherwise zarr compares every chunk with the fill value, which takes as long as writing it.
+        config={"write_empty_chunks": True},
     )
 
 
 class Group:
     """The arrays of one row space in a store being written. All must end with the same number of rows."""
 
-    def __init__(self, folder: Path, coordinates: tuple[str, ...], queue: WriteQueue, shard_bytes: int) -> None:
+    def __init__(self, folder: Path, coordinates: tuple[str, ...], threads: Threads, shard_bytes: int) -> None:
         self.folder, self.coordinates = folder, coordinates
         self.columns: dict[str, Column] = {}
-        self._queue, self._shard_bytes = queue, shard_bytes
+        self._threads, self._shard_bytes = threads, shard_bytes
 
     def column(
         self,
@@ -126,14 +149,15 @@ class Group:
         """Declare an array. dimensions: names incl. "row"; given where one differs from `<name>_<axis>`."""
         if dimensions is None:
             dimensions = ("row", *(f"{name}_{axis}" for axis in range(len(row_shape))))
+        check_name(name, f"{self.folder}: the array")
         self.columns[name] = Column(
-            self.folder, name, dtype, row_shape, dimensions, attributes or {}, self._shard_bytes
+            self.folder, name, dtype, row_shape, dimensions, attributes or {}, self._shard_bytes, self._threads
         )
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:
         """Add rows to several arrays; arrays not yet declared are, from what they look like.
 
-        The write itself happens on another thread; give the arrays away and do not change them afterwards.
+        They are copied; hashing and writing happen on other threads. Waits while both buffers of an array are full.
         """
         lengths = {name: len(values) for name, values in rows.items()}
         if len(set(lengths.values())) > 1:
@@ -142,7 +166,7 @@ class Group:
             if name not in self.columns:
                 values = np.asarray(values)
                 self.column(name, values.dtype, values.shape[1:])
-            self._queue.put(self.columns[name].append, values)
+            self.columns[name].append(values)
 
 
 class StoreWriter:
@@ -153,34 +177,57 @@ class StoreWriter:
         self.path, self._kind, self._attributes = Path(path), kind, dict(attributes)
         self._shard_bytes = shard_bytes
         self._groups: dict[str, Group] = {}
-        self._queue = WriteQueue()
+        self._threads = Threads(WriteQueue("store-hasher"), WriteQueue("store-writer"))
         self._exit = contextlib.ExitStack()
 
     def __enter__(self) -> StoreWriter:
-        self._exit.enter_context(writing(self.path))
-        clear(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._exit.enter_context(self._queue)
+        with contextlib.ExitStack() as stack:  # whatever fails here, the lock is given back
+            stack.enter_context(writing(self.path))
+            clear(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            stack.push(self._remove_remains)
+            stack.enter_context(self._threads.hashing)
+            stack.enter_context(self._threads.writing)
+            self._exit = stack.pop_all()
         return self
+
+    def _remove_remains(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """After a failure: give the space back (the disk may be full), and say whose write it was that failed."""
+        if error is None:
+            return
+        shutil.rmtree(self.path, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(self.path)
 
     def group(self, row_space: str, coordinates: tuple[str, ...] = ()) -> Group:
         """The group of a row space; `coordinates` are the arrays that xarray shall take for coordinates."""
         if row_space not in self._groups:
-            self._groups[row_space] = Group(self.path / row_space, coordinates, self._queue, self._shard_bytes)
+            self._groups[row_space] = Group(self.path / row_space, coordinates, self._threads, self._shard_bytes)
         return self._groups[row_space]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._exit.__exit__(kind, error, trace)
+            return
         with self._exit:
-            if kind is None:
-                self._queue.drain()
-                self._commit()
+            self._finish()
+            self._commit()
+
+    def _finish(self) -> None:
+        for group in self._groups.values():
+            for column in group.columns.values():
+                column.flush()
+        self._threads.hashing.drain()
+        self._threads.writing.drain()
 
     def _commit(self) -> None:
         arrays: dict[str, Any] = {}
         for row_space, group in self._groups.items():
-            finished = {name: column.finish() for name, column in group.columns.items()}
+            finished = {name: column.entry() for name, column in group.columns.items()}
             lengths = {entry["shape"][0] for entry in finished.values()}
             if len(lengths) > 1:
                 raise ValueError(f"{self.path}/{row_space}: arrays ended with different numbers of rows: {lengths}")
@@ -207,12 +254,13 @@ def read_root(path: Path) -> dict[str, Any]:
     root = Path(path) / ROOT
     try:
         record = json.loads(root.read_text(encoding="utf-8"))["attributes"][ATTRIBUTE]
-    except FileNotFoundError:
+        version, _ = record["format"], dict(record["arrays"])
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: not a finished store (no {ROOT}); make it again") from None
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{root}: not the root of a store of this project; make it again") from None
-    if record.get("format") != FORMAT:
-        raise UserError(f"{root}: store format {record.get('format')}, this version reads {FORMAT}; make it again")
+    if version != FORMAT:
+        raise UserError(f"{root}: store format {version}, this version reads {FORMAT}; make it again")
     return record
 
 

@@ -21,34 +21,58 @@ INDEX = "index.json"
 
 
 def write_index(folder: Path, parts: Sequence[str], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Write the index of a folder of parts: their names in order, sizes, and what their roots have in common.
+    """Write the index of a folder of parts (:func:`make_index`), with `extra` entries, and return it."""
+    record = {**make_index(folder, parts), **(extra or {})}
+    write_json(Path(folder) / INDEX, record)
+    return record
+
+
+def make_index(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
+    """The index of a folder of parts: their names in order, sizes, and what their roots have in common.
 
     parts: names without ".zarr". Each part's root is hashed, and holds the digests of its arrays, so that the index
-    changes if and only if content does.
+    changes if and only if content does. Raises UserError if parts differ in their arrays or share an episode.
     """
     folder = Path(folder)
     roots = {part: read_root(folder / f"{part}.zarr") for part in parts}
     if not roots:
         raise UserError(f"{folder}: there are no parts to index")
-    record = {
+    arrays = _common_arrays(folder, roots)
+    if "step/episode" in arrays:
+        _check_episodes(folder, parts)
+    return {
         "kind": next(iter(roots.values()))["kind"],
-        "arrays": _common_arrays(folder, roots),
+        "arrays": arrays,
         "parts": [
             {
                 "name": part,
-                "rows": _rows(root),
+                "rows": rows_of_root(root),
                 "sha256": sha256_of_file(folder / f"{part}.zarr" / ROOT),
             }
             for part, root in roots.items()
         ],
-        "rows": {space: sum(_rows(root)[space] for root in roots.values()) for space in _rows(roots[parts[0]])},
-        **(extra or {}),
+        "rows": {
+            space: sum(rows_of_root(root)[space] for root in roots.values())
+            for space in rows_of_root(roots[parts[0]])
+        },
     }
-    write_json(folder / INDEX, record)
-    return record
 
 
-def _rows(root: Mapping[str, Any]) -> dict[str, int]:
+def _check_episodes(folder: Path, parts: Sequence[str]) -> None:
+    """Parts hold whole episodes: a number in two parts is two episodes that would be taken for one."""
+    import zarr
+
+    part_of: dict[int, str] = {}
+    for part in parts:
+        for episode in np.unique(zarr.open_array(str(folder / f"{part}.zarr" / "step" / "episode"), mode="r")[:]):
+            if part_of.setdefault(int(episode), part) != part:
+                raise UserError(
+                    f"{folder / part}.zarr: episode {episode} is in {part_of[int(episode)]} too; "
+                    "give every episode a number of its own across all parts"
+                )
+
+
+def rows_of_root(root: Mapping[str, Any]) -> dict[str, int]:
     return {name.split("/")[0]: entry["shape"][0] for name, entry in root["arrays"].items()}
 
 
@@ -84,7 +108,7 @@ class Column:
         self.dtype = np.dtype(np.float32) if self._bits else self._arrays[0].dtype
 
     def read(self, rows: np.ndarray | slice | None = None) -> np.ndarray:
-        """Values at the given rows (any order, repeats allowed), at a slice, or all."""
+        """Values at the given rows (any order, repeats allowed), at a slice, where a mask is true, or all."""
         if rows is None:
             rows = slice(None)
         if isinstance(rows, slice):
@@ -92,10 +116,20 @@ class Column:
             if step == 1:
                 return self._read_range(start, stop)
             rows = np.arange(start, stop, step)
-        rows = np.asarray(rows, dtype=np.int64)
+        rows = self._numbers(np.asarray(rows))
         if rows.size and (rows.min() < 0 or rows.max() >= self.shape[0]):
             raise IndexError(f"rows of {self.name!r} go from 0 to {self.shape[0] - 1}")
         return self._read_scattered(rows)
+
+    def _numbers(self, rows: np.ndarray) -> np.ndarray:
+        """Row numbers, int64, from row numbers or from one truth value per row."""
+        if rows.dtype == bool:
+            if rows.shape != self.shape[:1]:
+                raise IndexError(f"{self.name!r} has {self.shape[0]} rows, the mask has shape {rows.shape}")
+            return np.flatnonzero(rows)
+        if rows.size and rows.dtype.kind not in "iu":
+            raise IndexError(f"rows of {self.name!r} are integers or a mask, got {rows.dtype}")
+        return rows.astype(np.int64)
 
     def chunks(self, size: int) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, values) of consecutive pieces of at most `size` rows, part by part."""
@@ -159,8 +193,18 @@ class Table:
             raise UserError(
                 f"{self.folder}: no array {name!r} in row space {self.row_space!r}; there are: {', '.join(self.names)}"
             )
+        self._check_parts()
         paths = [self.folder / f"{part}.zarr" / self.row_space / name for part in self.parts]
         return Column(name, [zarr.open_array(str(path), mode="r") for path in paths])
+
+    def _check_parts(self) -> None:
+        """A part that is being made again, or has been, is not what the index counts rows of."""
+        for part in self.index["parts"]:
+            root = self.folder / f"{part['name']}.zarr" / ROOT
+            if not root.exists():
+                raise UserError(f"{root.parent}: the part is not there, or not finished; make it again")
+            if sha256_of_file(root) != part["sha256"]:
+                raise UserError(f"{root.parent}: not the part that {INDEX} was made from; make {INDEX} again")
 
     def coordinate(self, name: str) -> np.ndarray:
         """A whole column as one array, kept after the first reading. For coordinates and labels."""
@@ -175,6 +219,8 @@ class Table:
     def rows_of_part(self, part: str) -> slice:
         """The rows that a part holds in the whole table."""
         counts = [entry["rows"][self.row_space] for entry in self.index["parts"]]
+        if part not in self.parts:
+            raise UserError(f"{self.folder}: has no part {part!r}; it has: {', '.join(self.parts)}")
         position = self.parts.index(part)
         return slice(sum(counts[:position]), sum(counts[: position + 1]))
 

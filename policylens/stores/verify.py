@@ -13,7 +13,7 @@ from policylens.errors import UserError
 from policylens.stores.digest import ArrayDigest
 from policylens.stores.files import read_json, sha256_of_file
 from policylens.stores.store import ROOT, read_root, stores_under
-from policylens.stores.tables import INDEX
+from policylens.stores.tables import INDEX, rows_of_root
 
 ROWS_AT_ONCE = 65_536
 
@@ -31,6 +31,7 @@ def verify(path: Path) -> Iterator[Finding]:
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder")
+    path = path if path.is_dir() else path.parent
     for store in stores_under(path):
         yield Finding(store, _store_fault(store))
     if path.suffix != ".zarr":
@@ -47,6 +48,9 @@ def _store_fault(store: Path) -> str | None:
         expected = read_root(store)["arrays"]
     except UserError as error:
         return str(error)
+    for space in sorted({name.split("/")[0] for name in expected}):
+        if not (store / space / ROOT).exists():
+            return f"group {space}: missing"
     for name, entry in expected.items():
         fault = _array_fault(store / name, entry)
         if fault:
@@ -63,41 +67,53 @@ def _array_fault(path: Path, entry: dict[str, Any]) -> str | None:
         array = zarr.open_array(str(path), mode="r")
         if list(array.shape) != entry["shape"]:
             return f"shape {list(array.shape)}, {entry['shape']} was written"
+        if array.dtype != np.dtype(entry["dtype"]):
+            return f"dtype {array.dtype}, {entry['dtype']} was written"
         digest = ArrayDigest(np.dtype(entry["dtype"]), tuple(entry["shape"][1:]))
         for start in range(0, array.shape[0], ROWS_AT_ONCE):
             digest.update(array[start : start + ROWS_AT_ONCE])
+        sound = digest.hexdigest() == entry["sha256"]
     except Exception as error:  # a damaged file can fail in any layer of the reader
         return f"cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:120]})"
-    return None if digest.hexdigest() == entry["sha256"] else "its values are not those that were written"
+    return None if sound else "its values are not those that were written"
 
 
 def _index_findings(index: Path) -> Iterator[Finding]:
     try:
-        parts = read_json(index).get("parts", [])
+        parts = dict(read_json(index)).get("parts")
+        if parts is None:
+            return  # an index of other things, which carries no digests
+        faults = [fault for part in parts if (fault := _part_fault(index, part))]
     except UserError as error:
         yield Finding(index, str(error))
-        return
-    for part in parts:
-        if not isinstance(part, dict) or "sha256" not in part:
-            continue
-        root = index.parent / f"{part['name']}.zarr" / ROOT
-        if not root.exists():
-            yield Finding(index, f"names the part {part['name']}, which is not there")
-        elif sha256_of_file(root) != part["sha256"]:
-            yield Finding(index, f"was made from another version of the part {part['name']}")
+    except (KeyError, TypeError, ValueError):
+        yield Finding(index, "not an index of parts")
+    else:
+        yield from (Finding(index, fault) for fault in faults or [None])
+
+
+def _part_fault(index: Path, part: dict[str, Any]) -> str | None:
+    store = index.parent / f"{part['name']}.zarr"
+    if not (store / ROOT).exists():
+        return f"names the part {part['name']}, which is not there"
+    if sha256_of_file(store / ROOT) != part["sha256"]:
+        return f"was made from another version of the part {part['name']}"
+    return None if rows_of_root(read_root(store)) == part["rows"] else f"miscounts the rows of {part['name']}"
 
 
 def _weights_findings(record: Path) -> Iterator[Finding]:
     try:
-        weights = read_json(record).get("weights", {})
+        weights = dict(read_json(record)).get("weights")
+        if weights is None:
+            return  # a record of other things, which carries no digest
+        path, expected = record.parent / weights["file"], weights["sha256"]
     except UserError as error:
         yield Finding(record, str(error))
-        return
-    if not isinstance(weights, dict) or "sha256" not in weights:
-        return
-    path = record.parent / weights["file"]
-    if not path.exists():
-        yield Finding(path, "missing")
+    except (KeyError, TypeError, ValueError):
+        yield Finding(record, "does not say what its weights are")
     else:
-        sound = sha256_of_file(path) == weights["sha256"]
-        yield Finding(path, None if sound else f"its sha256 is not the one in {record.name}")
+        fault = f"its sha256 is not the one in {record.name}"
+        if not path.exists():
+            yield Finding(path, "missing")
+        else:
+            yield Finding(path, None if sha256_of_file(path) == expected else fault)

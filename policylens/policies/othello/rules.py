@@ -28,9 +28,9 @@ START_OWN = U64((1 << 15) | (1 << 20))
 START_OPP = U64((1 << 14) | (1 << 21))
 
 # Four lines (row, column, two diagonals), each walked up (<<) and down (>>). The masks drop what wrapped around.
-_STEPS = np.array([1, 6, 7, 5], dtype=np.uint64)
-_UP_MASKS = np.array([_NOT_FIRST_COLUMN, FULL, _NOT_FIRST_COLUMN, _NOT_LAST_COLUMN], dtype=np.uint64)
-_DOWN_MASKS = np.array([_NOT_LAST_COLUMN, FULL, _NOT_LAST_COLUMN, _NOT_FIRST_COLUMN], dtype=np.uint64)
+LINE_STEPS = np.array([1, 6, 7, 5], dtype=np.uint64)
+UP_MASKS = np.array([_NOT_FIRST_COLUMN, FULL, _NOT_FIRST_COLUMN, _NOT_LAST_COLUMN], dtype=np.uint64)
+DOWN_MASKS = np.array([_NOT_LAST_COLUMN, FULL, _NOT_LAST_COLUMN, _NOT_FIRST_COLUMN], dtype=np.uint64)
 
 
 @njit("int64(uint64)", cache=True)
@@ -54,7 +54,7 @@ def legal_moves(own, opp):
     empty = ~(own | opp) & FULL
     legal = ZERO
     for line in range(4):
-        step, up, down = _STEPS[line], _UP_MASKS[line], _DOWN_MASKS[line]
+        step, up, down = LINE_STEPS[line], UP_MASKS[line], DOWN_MASKS[line]
         above, below = (own << step) & up & opp, (own >> step) & down & opp
         for _ in range(3):  # at most four discs can be flipped in one direction on a side of six
             above |= (above << step) & up & opp
@@ -69,7 +69,7 @@ def flipped(own, opp, square):
     placed = ONE << U64(square)
     result = ZERO
     for line in range(4):
-        step, up, down = _STEPS[line], _UP_MASKS[line], _DOWN_MASKS[line]
+        step, up, down = LINE_STEPS[line], UP_MASKS[line], DOWN_MASKS[line]
         run, at = ZERO, (placed << step) & up
         while at & opp:
             run |= at

@@ -39,12 +39,16 @@ class Standard(Architecture):
         warmup = self.settings["sparsity_warmup"]
         return self.settings["sparsity"] * (min(1.0, progress / warmup) if warmup else 1.0)
 
+    def objective(self, reconstruction: Tensor, sparsity: Tensor, d_in: int, progress: float = 1.0) -> Tensor:
+        """Squared error plus lambda times the penalty."""
+        return reconstruction + self.weight(progress) * sparsity
+
     def loss(self, p: Tensors, x: Tensor, memory: Tensors, progress: float) -> Terms:
         """The formula at the top of this file."""
         f = self.encode(p, x)
         reconstruction = (x - self.decode(p, f)).square().sum(1).mean()
         sparsity = (f * p["W_dec"].norm(dim=1)).sum(1).mean()
-        return Terms(reconstruction + self.weight(progress) * sparsity, reconstruction, sparsity)
+        return Terms(self.objective(reconstruction, sparsity, x.shape[1], progress), reconstruction, sparsity)
 
     @torch.no_grad()
     def gradients(self, p: Tensors, x: Tensor, into: Tensors, memory: Tensors, progress: float) -> Terms:
@@ -63,7 +67,7 @@ class Standard(Architecture):
             squares += self._add_tile(factors, tile, into, sums, norms * (weight / n), 2 / n)
         into["W_dec"].addcmul_(p["W_dec"], (weight / n * sums / norms.clamp_min(TINY)).unsqueeze(1))
         sparsity = torch.dot(sums, norms) / n
-        return Terms(squares / n + weight * sparsity, squares / n, sparsity)
+        return Terms(self.objective(squares / n, sparsity, x.shape[1], progress), squares / n, sparsity)
 
     def _add_tile(
         self, p: Tensors, x: Tensor, into: Tensors, sums: Tensor, penalty: Tensor, slope: float

@@ -36,6 +36,10 @@ class TopK(Architecture):
         """Latents (n, m), at most k of a row not zero."""
         return keep_largest(x @ p["W_enc"] + p["b_enc"], self.settings["k"])
 
+    def objective(self, reconstruction: Tensor, sparsity: Tensor, d_in: int, progress: float = 1.0) -> Tensor:
+        """Squared error per dimension; sparsity costs nothing."""
+        return reconstruction / d_in
+
     def dead(self, memory: Tensors) -> Tensor:
         """Indices of the latents that count as dead; none if they get no loss of their own."""
         if not self.settings["auxiliary_weight"]:
@@ -48,7 +52,7 @@ class TopK(Architecture):
         error = x - self.decode(p, f)
         reconstruction = error.square().sum(1).mean()
         sparsity = (f * p["W_dec"].norm(dim=1)).sum(1).mean()
-        loss = reconstruction / x.shape[1]
+        loss = self.objective(reconstruction, sparsity, x.shape[1])
         dead = self.dead(memory)
         if len(dead):
             a = x @ p["W_enc"][:, dead] + p["b_enc"][dead]

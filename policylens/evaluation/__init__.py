@@ -1,0 +1,1 @@
+"""How good an SAE is, on episodes that it was not trained on."""

@@ -1,0 +1,60 @@
+"""From a capture to rows that an SAE takes: float32, one row per position, with the episode of each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from policylens.errors import UserError
+from policylens.stores.splits import SPLITS
+from policylens.stores.tables import Column, Table
+
+
+class Rows(NamedTuple):
+    """Rows of a capture. numbers: (r,) in the capture, ascending. episodes: (r,) the episode of each."""
+
+    numbers: np.ndarray
+    episodes: np.ndarray
+
+
+def rows_of_split(capture: Table, split: str, limit: int = 0, seed: int = 0) -> Rows:
+    """The rows of a split ("train", "validation" or "test"), or `limit` of them drawn by seed (0: all).
+
+    Training takes single rows. Elsewhere rows stand for their episodes, so that whole episodes are drawn, as many
+    as fit in the limit, at least one.
+    """
+    rows = np.flatnonzero(capture.coordinate("split") == SPLITS.index(split))
+    if len(rows) == 0:
+        raise UserError(f"{capture.folder}: no row is in the {split!r} split; record more episodes")
+    episodes = capture.coordinate("episode")[rows]
+    if limit and limit < len(rows):
+        rng = np.random.default_rng([seed, SPLITS.index(split)])
+        kept = _some_rows(len(rows), limit, rng) if split == "train" else _some_episodes(episodes, limit, rng)
+        rows, episodes = rows[kept], episodes[kept]
+    return Rows(rows, episodes)
+
+
+def _some_rows(count: int, limit: int, rng: np.random.Generator) -> np.ndarray:
+    return np.sort(rng.choice(count, limit, replace=False))
+
+
+def _some_episodes(episodes: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+    _, of_row, lengths = np.unique(episodes, return_inverse=True, return_counts=True)
+    order = rng.permutation(len(lengths))
+    fitting = max(1, int(np.searchsorted(np.cumsum(lengths[order]), limit, side="right")))
+    return np.flatnonzero(np.isin(of_row, order[:fitting]))
+
+
+def read_activations(column: Column, rows: np.ndarray) -> np.ndarray:
+    """Activations at some rows as float32, (r, *inner, d)."""
+    values = column.read(rows)
+    if values.dtype.kind == "u":
+        # bfloat16 is stored as its bits, which are the upper half of the float32 of the same value.
+        return (values.astype(np.uint32) << 16).view(np.float32)
+    return values.astype(np.float32, copy=False)
+
+
+def flattened(activations: np.ndarray) -> np.ndarray:
+    """(r, *inner, d) as the (r * positions, d) rows of an SAE: every position is a row."""
+    return np.ascontiguousarray(activations).reshape(-1, activations.shape[-1])
