@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
 
 from policylens.progress import progress
+
+Way = Callable[[], float]
+"""Does something and returns how many seconds it took."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +27,19 @@ class Ratio:
         return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def interleaved(ways: Mapping[str, Callable[[], float]], rounds: int, what: str) -> dict[str, list[float]]:
-    """Per way what it returned in each round (seconds). Every round runs all ways, each time beginning with another."""
-    measured: dict[str, list[float]] = {name: [] for name in ways}
+def interleaved(ways: Mapping[str, Way], rounds: int, what: str) -> dict[str, list[float]]:
+    """Seconds of every way in every round. Each round runs all ways, beginning with another one each time."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for turn in progress(range(rounds), rounds, what, "rounds"):
         for place in range(len(names)):
             name = names[(turn + place) % len(names)]
-            measured[name].append(ways[name]())
-    return measured
+            seconds[name].append(ways[name]())
+    return seconds
 
 
-def timed(call: Callable[[], object]) -> Callable[[], float]:
-    """A function that runs the call and returns its wall-clock seconds."""
+def timed(call: Callable[[], object]) -> Way:
+    """A way that takes the wall-clock seconds of a call."""
 
     def run() -> float:
         start = time.perf_counter()
@@ -44,7 +49,36 @@ def timed(call: Callable[[], object]) -> Callable[[], float]:
     return run
 
 
+def clearing(path: Path, way: Way) -> Way:
+    """The way, with the folder that it writes removed before and after; removing is not timed."""
+
+    def run() -> float:
+        shutil.rmtree(path, ignore_errors=True)
+        seconds = way()
+        shutil.rmtree(path, ignore_errors=True)
+        return seconds
+
+    return run
+
+
 def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
     """above / below, round by round."""
     ratios = [one / other for one, other in zip(above, below, strict=True)]
-    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+    return Ratio(median(ratios), min(ratios), max(ratios))
+
+
+def verdict(found: Ratio, bound: float | None) -> dict[str, object]:
+    """The entries of a result that say how a ratio compares with its bound; None: it is only reported."""
+    return {"ratio": asdict(found), "bound": bound, "met": bound is None or found.median <= bound}
+
+
+def report(results: Sequence[Mapping[str, object]]) -> None:
+    """A table of results on stdout, each with the figures behind its ratio."""
+    print(f"{'what':<56} {'ratio (smallest to largest)':<28} bound")
+    for result in results:
+        bound = "-" if result["bound"] is None else f"{result['bound']:g}{'' if result['met'] else '  MISSED'}"
+        print(f"{result['what']:<56} {Ratio(**result['ratio'])!s:<28} {bound}")
+        for unit in ("seconds", "mebibytes"):
+            if unit in result:
+                figures = ", ".join(f"{name} {value:,.4g}" for name, value in result[unit].items())
+                print(f"    {unit}: {figures}")

@@ -65,7 +65,7 @@ class _Block(nn.Module):
 
 
 class Wide(Policy):
-    """A perceptron with hardly any weights and very wide layers; a row is a step.
+    """Linear layers with few inputs and very many outputs; a row is a step.
 
     width: of each site. inputs: of each layer; a batch's `observations` are (n, inputs) float32.
     """
@@ -95,6 +95,6 @@ class Wide(Policy):
 
     def _forward(self, layer: nn.Linear):
         def forward(carry: Carry) -> Carry:
-            return {"hidden": functional.relu(layer(carry["hidden"][:, : self._inputs]))}
+            return {"hidden": layer(carry["hidden"][:, : self._inputs])}
 
         return forward

@@ -118,5 +118,3 @@ def _run_play(arguments: argparse.Namespace) -> None:
     require(family, "play", f"playing {arguments.checkpoint}")
     options = arguments.options[1:] if arguments.options[:1] == ["--"] else arguments.options
     room(family, "play").main(arguments.checkpoint, options)
-
-

@@ -11,6 +11,7 @@ import torch
 from policylens.capture.activations import write_capture
 from policylens.capture.batches import batches
 from policylens.capture.imports import import_activations
+from policylens.capture.settings import capture_settings, part_number
 from policylens.capture.splits import final_splits
 from policylens.console import main
 from policylens.policies.registry import load_policy
@@ -24,7 +25,7 @@ def program() -> None:
     parser.add_argument("--checkpoint", type=Path, help="folder with model.safetensors and policy.json")
     parser.add_argument("--source", type=Path, help="the source's folder")
     parser.add_argument("--import", dest="file", type=Path, help="instead: a file of activations (.npz, .pt, zarr)")
-    parser.add_argument("--settings", required=True, help="JSON: the capture's block of config.yaml")
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON: the capture's block of config.yaml")
     parser.add_argument("--part", default="part-0000", help="part-NNNN")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-rows", type=int, default=4096, help="rows per forward pass")
@@ -34,7 +35,7 @@ def program() -> None:
     if arguments.file is None and (arguments.checkpoint is None or arguments.source is None):
         parser.error("give --checkpoint and --source, or --import")
     torch.set_num_threads(arguments.threads)
-    settings = json.loads(arguments.settings)
+    settings = capture_settings(arguments.settings)
     (record if arguments.file is None else bring)(arguments, settings)
 
 
@@ -75,7 +76,7 @@ def bring(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> None:
         salt=arguments.out.parent.name,
         each_row_is_an_episode=settings.get("each_row_is_an_episode", False),
         # Files of one capture must not share row-episodes: each part has its own range of numbers.
-        first_episode=int(arguments.part.split("-")[1]) << 32,
+        first_episode=part_number(arguments.part) << 32,
         attributes={"provenance": provenance(settings=settings, inputs=inputs)},
     )
 

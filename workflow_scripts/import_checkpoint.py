@@ -12,10 +12,10 @@ def program() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--path", required=True, help="folder, file, or hf://org/repo@revision/path")
     parser.add_argument("--family", required=True, help="policy family it belongs to")
-    parser.add_argument("--options", default="{}", help="JSON: what the family's import needs beyond the file")
+    parser.add_argument("--options", default="{}", type=json.loads, help="JSON: what the import needs beyond the file")
     parser.add_argument("--out", required=True, type=Path, help="folder for model.safetensors and policy.json")
     arguments = parser.parse_args()
-    import_checkpoint(arguments.path, arguments.out, arguments.family, json.loads(arguments.options))
+    import_checkpoint(arguments.path, arguments.out, arguments.family, arguments.options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from policylens.stores.tables import write_index
 
 def program() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", required=True, nargs="+", type=Path, help="the parts' root files, <part>.zarr/zarr.json")
+    parser.add_argument("--parts", required=True, nargs="+", type=Path, help="root files <part>.zarr/zarr.json")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the parts")
     arguments = parser.parse_args()
     write_index(arguments.out, [root.parent.stem for root in arguments.parts])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from policylens.concepts.labels import write_labels
 from policylens.console import main
+from policylens.errors import UserError
 from policylens.policies.registry import family, require, room
 from policylens.stores.provenance import provenance
 from policylens.stores.tables import open_table
@@ -19,14 +20,16 @@ def program() -> None:
     parser.add_argument("--out", required=True, type=Path, help="store to write, <part>.zarr")
     arguments = parser.parse_args()
     require(arguments.family, "labels", "labelling")
-    source = open_table(arguments.source)
-    part = next(entry for entry in source.index["parts"] if entry["name"] == arguments.part)
-    origin = provenance(settings={"names": arguments.names}, inputs={arguments.part: part["sha256"]})
-    labeller = room(arguments.family, "labels").label
     descriptions = family(arguments.family).labels
-    write_labels(
-        arguments.out, source, arguments.part, labeller, arguments.names, descriptions, {"provenance": origin}
-    )
+    for name in arguments.names:
+        if name not in descriptions:
+            raise UserError(f"the family {arguments.family!r} has no label {name!r}; it has: {', '.join(descriptions)}")
+    source = open_table(arguments.source)
+    source.rows_of_part(arguments.part)  # refuses a part that there is not
+    digests = {entry["name"]: entry["sha256"] for entry in source.index["parts"]}
+    origin = provenance(settings={"names": arguments.names}, inputs={arguments.part: digests[arguments.part]})
+    labeller = room(arguments.family, "labels").label
+    write_labels(arguments.out, source, arguments.part, labeller, arguments.names, descriptions, {"provenance": origin})
 
 
 if __name__ == "__main__":

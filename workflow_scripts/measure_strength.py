@@ -45,8 +45,8 @@ def with_intervals(results: Any) -> Any:
         return results
     found = {key: with_intervals(value) for key, value in results.items()}
     if "successes" in found and "n" in found:
-        low, high = wilson(found["successes"], found["n"])
-        found |= {"rate": found["successes"] / found["n"], "low": float(low), "high": float(high), "level": 0.95}
+        estimate = wilson(found["successes"], found["n"])
+        found |= {"rate": estimate.value, "low": estimate.low, "high": estimate.high, "level": estimate.level}
     return found
 
 

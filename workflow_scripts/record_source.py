@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from policylens.capture.imports import import_rollout
+from policylens.capture.settings import part_number, source_settings
 from policylens.capture.sources import episodes_of_part, write_source
 from policylens.console import main
 from policylens.policies.registry import load_policy, require, room
@@ -19,13 +20,13 @@ from policylens.stores.provenance import provenance
 def program() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--input", required=True, type=Path, help="the checkpoint's policy.json, or the file to import")
-    parser.add_argument("--settings", required=True, help="JSON: the source's block of config.yaml")
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON: the source's block of config.yaml")
     parser.add_argument("--source", required=True, help="name of the source; its episodes' splits follow from it")
     parser.add_argument("--part", default="part-0000", help="part-NNNN: which part of the source")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True, type=Path, help="store to write, <part>.zarr")
     arguments = parser.parse_args()
-    settings = json.loads(arguments.settings)
+    settings = source_settings(arguments.settings, seed=0)
     rollouts, origin = (imported if "import" in settings else played)(arguments, settings)
     write_source(arguments.out, rollouts, settings["split"], arguments.source, {"provenance": origin})
 
@@ -42,8 +43,7 @@ def played(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> tuple[
     policy = load_policy(arguments.input.parent)
     family, seed = policy.record["family"], settings["seed"]
     require(family, "rollout", f"the source {arguments.source!r}")
-    part = int(arguments.part.split("-")[1])
-    episodes = episodes_of_part(part, settings["parts"], settings["episodes"])
+    episodes = episodes_of_part(part_number(arguments.part), settings["parts"], settings["episodes"])
     rollouts = room(family, "environment").rollout(policy, settings["rollout"], episodes, seed, arguments.threads)
     origin = provenance(settings=settings, seed=seed, checkpoint_sha256=policy.record["weights"]["sha256"])
     return progress(rollouts, None, f"recording {arguments.source} {arguments.part}", "chunks"), origin

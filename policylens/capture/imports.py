@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from policylens.capture.activations import declare, to_storage
+from policylens.capture.activations import declare, pieces, shard_bytes, to_storage
 from policylens.capture.settings import shares
 from policylens.capture.space import check_space
 from policylens.capture.splits import given_splits
@@ -19,8 +19,6 @@ from policylens.policies.sites import RowSpace, Site
 from policylens.stores.foreign import read_arrays
 from policylens.stores.splits import split_of_episodes
 from policylens.stores.store import StoreWriter
-
-ROWS_AT_ONCE = 65_536
 
 
 def import_activations(
@@ -56,13 +54,12 @@ def import_activations(
     else:
         coordinates["split"] = split_of_episodes(coordinates["episode"], shares(fractions), salt)
     check_space(out, sum(arrays[name].nbytes for name in sites))
-    with StoreWriter(out, "capture", attributes) as store:
+    with StoreWriter(out, "capture", attributes, shard_bytes(len(chosen))) as store:
         group = store.group("step", tuple(coordinates))
         declare(group, chosen, dtype)
-        for start in range(0, rows, ROWS_AT_ONCE):
-            piece = slice(start, start + ROWS_AT_ONCE)
+        for piece in pieces(rows, chosen):
             values = {name: torch.from_numpy(np.ascontiguousarray(arrays[name][piece])) for name in sites}
-            stored = {name: to_storage(value, dtype, name, start) for name, value in values.items()}
+            stored = {name: to_storage(value, dtype, name, piece.start) for name, value in values.items()}
             group.append({**stored, **{name: column[piece] for name, column in coordinates.items()}})
 
 

@@ -1,4 +1,4 @@
-"""Settings of sources and captures: defaults and checks. Free of heavy imports, since config validation comes through."""
+"""Settings of sources and captures: defaults and checks. Free of heavy imports, for config validation uses it."""
 
 from __future__ import annotations
 

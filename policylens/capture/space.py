@@ -18,7 +18,7 @@ def check_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + RESERVE:
         raise UserError(
-            f"{path}: needs {gigabytes(size + RESERVE)} GB (with a small reserve), the disk has {gigabytes(free)} GB free; "
+            f"{path}: needs {gigabytes(size + RESERVE)} GB (with a small reserve), {gigabytes(free)} GB are free; "
             "free some space or capture fewer sites or rows"
         )
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from policylens.capture.settings import shares
 from policylens.errors import UserError
-from policylens.stores.splits import SPLITS, separate_groups
 from policylens.stores.files import write_json
+from policylens.stores.splits import SPLITS, separate_groups
 from policylens.stores.store import StoreWriter
 from policylens.stores.tables import INDEX, Table, make_index
 

@@ -105,9 +105,7 @@ def _check_recorded(now: Tensor, recorded: np.ndarray, site: str) -> None:
         )
 
 
-def summarise(
-    rows: dict[str, dict[str, np.ndarray]], episodes: np.ndarray, resampling: Resampling
-) -> dict[str, Any]:
+def summarise(rows: dict[str, dict[str, np.ndarray]], episodes: np.ndarray, resampling: Resampling) -> dict[str, Any]:
     """Means per edit with intervals over episodes, and the share of the KL that the reconstruction recovers.
 
     kl_recovered: per ablation 1 - sum KL(reconstruction) / sum KL(ablation); 1 is perfect, 0 no better than the
@@ -119,8 +117,7 @@ def summarise(
     sums = {edit: {metric: grouped.sums(v) for metric, v in found.items()} for edit, found in rows.items()}
     edits = {
         edit: {
-            metric: bootstrap_ratio(totals, lengths, resampling, n_rows=n).record()
-            for metric, totals in found.items()
+            metric: bootstrap_ratio(totals, lengths, resampling, n_rows=n).record() for metric, totals in found.items()
         }
         for edit, found in sums.items()
     }

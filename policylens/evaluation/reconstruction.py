@@ -98,9 +98,9 @@ def density(fired: np.ndarray, n_rows: int) -> dict[str, Any]:
 def dead(fired: np.ndarray, n_rows: int, n_episodes: int, level: float = 0.95) -> dict[str, Any]:
     """Latents never active in the evaluated rows, and what that says.
 
-    A latent that fires in a share p of all episodes is missed in all n with probability (1 - p)^n; `rate_below` is the
-    p at which that is 1 - level. (A bootstrap has no interval to offer: its resamples leave out a third of the episodes,
-    so that every one of them holds more dead latents than the data.)
+    A latent that fires in a share p of all episodes is missed in all n with probability (1 - p)^n; `rate_below` is
+    the p at which that is 1 - level. (A bootstrap has no interval to offer: its resamples leave out a third of the
+    episodes, so that every one of them holds more dead latents than the data.)
     """
     count = int((fired == 0).sum())
     return {

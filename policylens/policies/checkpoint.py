@@ -127,9 +127,7 @@ def _check_tensors(path: Path, expected: Mapping[str, Mapping[str, Any]], tensor
                 f"{path}: tensor {name!r} has shape {list(tensor.shape)}, {RECORD} says {expected[name]['shape']}"
             )
         if dtype_name(tensor) != expected[name]["dtype"]:
-            raise UserError(
-                f"{path}: tensor {name!r} is {dtype_name(tensor)}, {RECORD} says {expected[name]['dtype']}"
-            )
+            raise UserError(f"{path}: tensor {name!r} is {dtype_name(tensor)}, {RECORD} says {expected[name]['dtype']}")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: tensor {name!r} holds NaN or infinity; export the checkpoint again")
 

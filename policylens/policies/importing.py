@@ -36,7 +36,9 @@ def parse_hub_address(address: str) -> HubAddress:
     """`hf://org/repo@revision/path` taken apart; a missing revision is refused: results must not drift."""
     match = _HUB.fullmatch(address)
     if not match or ".." in (match["path"] or "").split("/") or match["revision"] in MOVING:
-        raise UserError(f"{address}: write hf://org/repo@revision/path, with the revision (a commit hash or tag) pinned")
+        raise UserError(
+            f"{address}: write hf://org/repo@revision/path, with the revision (a commit hash or tag) pinned"
+        )
     return HubAddress(match["repo"], match["revision"], (match["path"] or "").strip("/"))
 
 
@@ -105,5 +107,6 @@ def download(address: HubAddress) -> tuple[Path, str]:
         hf_hub_download(address.repo, f"{prefix}{WEIGHTS}", revision=commit)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         first = " ".join(str(error).split())[:160]
-        raise UserError(f"hf://{address.repo}@{address.revision}/{address.path}: cannot be downloaded ({first})") from None
+        where = f"hf://{address.repo}@{address.revision}/{address.path}"
+        raise UserError(f"{where}: cannot be downloaded ({first})") from None
     return record.parent, commit

@@ -151,9 +151,7 @@ class Policy:
                     f"site {site!r} is computed before {self.stages[first].site.name!r}, where the run resumes"
                 )
             if position > last:
-                raise UserError(
-                    f"site {site!r} is computed after {self.stages[last].site.name!r}, where the run stops"
-                )
+                raise UserError(f"site {site!r} is computed after {self.stages[last].site.name!r}, where the run stops")
 
 
 def kept_carry(resume: tuple[str, Mapping[str, Carry]]) -> Carry:

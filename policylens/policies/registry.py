@@ -46,9 +46,7 @@ def require(name: str, capability: str, wanted_by: str) -> None:
         )
 
 
-def load_policy(
-    folder: Path, device: str = "cpu", dtype: torch.dtype | None = None
-) -> Policy:
+def load_policy(folder: Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Policy:
     """Load the policy in a checkpoint folder (model.safetensors + policy.json), strictly.
 
     dtype: floating-point precision of weights and activations; as in the file if None.

@@ -134,9 +134,7 @@ class Config:
         self.resources: dict[str, dict[str, int]] = dict(raw.get("resources", {}))
         self.demo: list[str] = list(raw.get("demo", []))
         try:
-            self.policies = {
-                name: PolicyBlock(name, block, self.seed) for name, block in raw["policies"].items()
-            }
+            self.policies = {name: PolicyBlock(name, block, self.seed) for name, block in raw["policies"].items()}
             for policy in self.policies.values():
                 _check_policy(policy)
         except UserError as error:
@@ -273,9 +271,7 @@ def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
             _known(site, sites, where, f"site of the checkpoint {checkpoint!r}")
         spaces = {sites[site].row_space.name for site in block["sites"]}
         if len(spaces) > 1:
-            raise UserError(
-                f"{where}: its sites lie in several row spaces ({', '.join(sorted(spaces))}); split it"
-            )
+            raise UserError(f"{where}: its sites lie in several row spaces ({', '.join(sorted(spaces))}); split it")
 
 
 def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:

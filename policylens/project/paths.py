@@ -101,9 +101,7 @@ def _blocks(policy: PolicyBlock) -> Iterator[tuple[str, dict[str, str]]]:
         for source in block["sources"]:
             names = {"source": source, "labelset": labelset}
             yield "labels", names
-            yield from (
-                ("label_part", {**names, "part": part}) for part in policy.parts(policy.sources[source])
-            )
+            yield from (("label_part", {**names, "part": part}) for part in policy.parts(policy.sources[source]))
     for checkpoint in policy.checkpoints:
         yield from _of_checkpoint(policy, checkpoint)
 
@@ -116,9 +114,7 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "strength", {**at, "strength": strength}
     for capture, block in policy.captures.items():
         yield "capture", {**at, "capture": capture}
-        yield from (
-            ("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block)
-        )
+        yield from (("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block))
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         for site in block["sites"]:

@@ -68,7 +68,8 @@ def dry_run(path: Path, targets: Sequence[str]) -> list[Job]:
     )
     if result.returncode:
         lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
-        raise UserError(lines[-1].removeprefix("error: ") if lines else "snakemake's dry run failed")
+        clear = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        raise UserError([*lines, *clear][-1] if lines else "snakemake's dry run failed")
     return parse_jobs(result.stdout + result.stderr)
 
 

@@ -44,6 +44,9 @@ def _combinations(grid: Mapping[str, Any], where: str) -> list[tuple[str, dict[s
     varied = {key: values for key, values in grid.items() if isinstance(values, list)}
     if "architecture" not in grid or "architecture" in varied:
         raise UserError(f"{where}: a grid needs one architecture")
+    for key, values in varied.items():
+        if not values:
+            raise UserError(f"{where}: the grid's {key} is an empty list; give it values or leave it out")
     result = []
     for values in itertools.product(*varied.values()):
         chosen = dict(zip(varied, values, strict=True))

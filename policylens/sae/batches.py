@@ -14,7 +14,9 @@ from policylens.sae.normalisation import CHUNK_ROWS, Normalisation
 
 def as_rows(activations: np.ndarray | Tensor, device: str) -> Tensor:
     """Activations as an (n, d) float tensor on a device, checked: not empty, every value finite."""
-    rows = torch.from_numpy(activations) if isinstance(activations, np.ndarray) else activations
+    if isinstance(activations, np.ndarray):
+        activations = torch.from_numpy(np.require(activations, requirements="W"))
+    rows = activations
     if rows.ndim != 2 or not rows.is_floating_point():
         raise UserError(f"activations: (rows, width) floats needed, got {rows.dtype} of shape {tuple(rows.shape)}")
     if rows.shape[0] == 0 or rows.shape[1] == 0:

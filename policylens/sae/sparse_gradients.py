@@ -68,7 +68,15 @@ def _encode(topk: TopK, p: Tensors, x: Tensor, k: int) -> Code:
 
 
 def _add(
-    topk: TopK, p: Tensors, x: Tensor, code: Code, bias: Tensor, target: Tensor, error: Tensor, into: Tensors, factor: float
+    topk: TopK,
+    p: Tensors,
+    x: Tensor,
+    code: Code,
+    bias: Tensor,
+    target: Tensor,
+    error: Tensor,
+    into: Tensors,
+    factor: float,
 ) -> Tensor:
     """Decode, write decoded - target to `error`, add factor/2 * sum ||error||^2's gradient to `into` (not b_dec's).
 
@@ -81,9 +89,7 @@ def _add(
     over_range(kernels.code_slopes, n, *code, decoder, errors, factor, slopes)
     starts, entries = kernels.group_by_latent(code.indices, code.counts, m)
     gradients = into["W_dec"].numpy(), into["W_enc"].T.numpy(), into["b_enc"].numpy()
-    over_range(
-        kernels.add_gradients, m, starts, entries, code.values, slopes, x.numpy(), errors, factor, *gradients
-    )
+    over_range(kernels.add_gradients, m, starts, entries, code.values, slopes, x.numpy(), errors, factor, *gradients)
     return torch.from_numpy(squares).sum()
 
 

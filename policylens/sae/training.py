@@ -42,7 +42,8 @@ def train(
 
     Returns the SAE on raw activations and its history: rows of step, loss, reconstruction (mean ||x - x_hat||^2),
     sparsity (the penalty before its weight), l0 and dead (share of latents), all measured on the same training rows
-    and in the units of the normalised data. Raises UserError for rows that are not finite, and for a training that diverges.
+    and in the units of the normalised data. Raises UserError for rows that are not finite, and for a training that
+    diverges.
     """
     settings = resolve(settings)
     rows = as_rows(activations, device)

@@ -107,9 +107,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a whole safetensors file ({error}); copy or export it again"
-        ) from None
+        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or export it again") from None
 
 
 def sha256_of_file(path: Path) -> str:

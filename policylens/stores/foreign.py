@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from policylens.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SUFFIXES = (".npz", ".pt", ".pth", ".zarr")
 """Of the files that :func:`read_arrays` reads."""
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Name -> array (in the machine's byte order) of a .npz file, a .pt file holding a dict of tensors, or a zarr group.
+    """Name -> array (in native byte order) of a .npz file, a .pt file holding a dict of tensors, or a zarr group.
 
     Pickled objects are refused, never run: .npz is read with allow_pickle=False, .pt with weights_only=True, zarr
     without its pickling codec.
@@ -34,9 +35,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def check_suffix(path: Path) -> None:
     """UserError if the file is of a kind that :func:`read_arrays` does not read."""
     if path.suffix not in SUFFIXES:
-        raise UserError(
-            f"{path}: can read {', '.join(SUFFIXES)}, not {path.suffix or 'a file without a suffix'}"
-        )
+        raise UserError(f"{path}: can read {', '.join(SUFFIXES)}, not {path.suffix or 'a file without a suffix'}")
 
 
 def _native(values: np.ndarray) -> np.ndarray:
@@ -44,6 +43,8 @@ def _native(values: np.ndarray) -> np.ndarray:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    import numpy as np
+
     if not zipfile.is_zipfile(path):
         raise UserError(f"{path}: not a whole .npz file; save it again with np.savez")
     try:

@@ -52,8 +52,7 @@ def make_index(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
             for part, root in roots.items()
         ],
         "rows": {
-            space: sum(rows_of_root(root)[space] for root in roots.values())
-            for space in rows_of_root(roots[parts[0]])
+            space: sum(rows_of_root(root)[space] for root in roots.values()) for space in rows_of_root(roots[parts[0]])
         },
     }
 
@@ -73,6 +72,7 @@ def _check_episodes(folder: Path, parts: Sequence[str]) -> None:
 
 
 def rows_of_root(root: Mapping[str, Any]) -> dict[str, int]:
+    """Row space -> number of rows, as a store's root says."""
     return {name.split("/")[0]: entry["shape"][0] for name, entry in root["arrays"].items()}
 
 

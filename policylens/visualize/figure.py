@@ -12,16 +12,7 @@ from policylens.stores.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with every common form of colour blindness.
-BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#56B4E9",
-    "#CC79A7",
-    "#8A8A8A",
-)
+GREY = "#8A8A8A"
 
 STYLE = {
     "font.size": 9,
@@ -36,20 +27,20 @@ STYLE = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
     "legend.fontsize": 8,
-    "figure.titlesize": 12,
-    "figure.titleweight": "bold",
     "figure.facecolor": "white",
     "svg.hashsalt": "policylens",
 }
 DPI = 150
+HEADING = 0.55
+"""Inches at the top for title and note."""
 
 
 @contextlib.contextmanager
 def drawing(path: Path, width: float, height: float, title: str, note: str) -> Iterator[Figure]:
     """A figure that is written to `path` as PNG when the block ends well.
 
-    width, height: inches, legends outside the axes included. title: above all axes. note: small print under the title (which
-    rows, which intervals).
+    width, height: inches, legends outside the axes included. title: above all axes. note: small print under the
+    title (which rows, which intervals).
     """
     import matplotlib
 
@@ -59,8 +50,10 @@ def drawing(path: Path, width: float, height: float, title: str, note: str) -> I
 
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(f"{title}\n", x=0.01, ha="left", va="top", y=1 - 0.06 / height)
-        figure.text(0.01, 1 - 0.33 / height, note, fontsize=8.5, color="#555555", va="top")
+        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height), w_pad=0.08, h_pad=0.08)
+        heading = {"x": 0.1 / width, "ha": "left", "va": "top", "in_layout": False}
+        figure.text(y=1 - 0.08 / height, s=title, fontsize=12, fontweight="bold", **heading)
+        figure.text(y=1 - 0.31 / height, s=note, fontsize=8.5, color="#555555", **heading)
         yield figure
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -110,7 +110,7 @@ AXES = {
     "latents": "latents m",
     "l0": "L0: active latents per row",
     "normalised_mse": "normalised MSE: Σ‖x − x̂‖² / Σ‖x‖²",
-    "loss": "training loss per row (normalised units)",
+    "loss": "loss per row (each architecture has its own)",
 }
 
 
@@ -159,7 +159,9 @@ def density(path: Path, reports: Mapping[str, Report], title: str) -> None:
     style = styles(reports)
     columns = min(len(reports), 5 if len(reports) > 9 else 3 if len(reports) > 4 else 2)
     rows = -(-len(reports) // columns)
-    with drawing(path, 0.6 + 2.9 * columns, 1.1 + 2.0 * rows, f"Latent density: {title}", _density_note(reports)) as figure:
+    with drawing(
+        path, 0.6 + 2.9 * columns, 1.1 + 2.0 * rows, f"Latent density: {title}", _density_note(reports)
+    ) as figure:
         grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
         for axes in grid.flat[len(reports) :]:
             axes.set_visible(False)
@@ -232,7 +234,9 @@ def _draw_bars(axes: Axes, bars: Sequence[tuple[str, Any, Any]], metric: str) ->
     furthest = float(np.nanmax(spans))
     for place, (value, _, high) in zip(places, spans, strict=True):
         axes.text(max(value, np.nan_to_num(high)) + 0.02 * furthest, place, f"{value:.3g}", va="center", fontsize=8)
-    axes.set(title=heading, xlabel=label, xlim=(0, 1.22 * furthest or 1))
+    axes.set(title=heading, xlabel=label, xlim=(0, 1.22 * furthest or 1), ylim=(-0.6, len(bars) - 0.4))
+    if metric == "agreement":
+        axes.set_xticks(np.linspace(0, 1, 6))
     axes.grid(axis="y", visible=False)
 
 
@@ -260,17 +264,34 @@ def training(
     """
     reports = in_order(reports)
     style = styles(reports)
-    note = "measured on fixed training rows, in units of the normalised data"
-    with drawing(path, 9.5, 6.6, f"SAE training: {title}", note) as figure:
+    widths = sorted({report["d_sae"] for report in reports.values()})
+    note = "measured on fixed training rows, in units of the normalised data" + (
+        f"; thicker lines: more latents ({widths[0]} to {widths[-1]})" if len(widths) > 1 else ""
+    )
+    with drawing(path, 9.5, 7, f"SAE training: {title}", note) as figure:
         grid = figure.subplots(2, 2, sharex=True)
         for axes, (key, label) in zip(grid.flat, CURVES, strict=True):
             for name, report in reports.items():
-                rows = histories[name]
-                steps, values = [row["step"] for row in rows], [row[key] for row in rows]
-                axes.plot(steps, values, color=style[name]["color"], linewidth=1.4, label=short_label(report))
-            axes.set(title=label)
-            axes.set_ylim(0, 1.02) if key == "dead" else axes.set_yscale("log")
+                steps, values = ([row[column] for row in histories[name]] for column in ("step", key))
+                thickness = np.interp(widths.index(report["d_sae"]), [0, 1, 4], [1, 1.5, 2.6])
+                axes.plot(steps, values, color=style[name]["color"], lw=thickness, label=style[name]["label"])
+            axes.set_title(label)
+            _curve_scale(axes, key)
         for axes in grid[1]:
             axes.set_xlabel("optimiser step")
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
+        last = dict(zip(labels, handles, strict=True))
+        figure.legend(last.values(), last.keys(), loc="outside right upper")
+
+
+def _curve_scale(axes: Axes, key: str) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if key == "dead":
+        axes.set_ylim(0, max(0.05, 1.05 * axes.dataLim.ymax))
+        return
+    axes.set_yscale("log")
+    few_decades = axes.dataLim.ymax < 100 * max(axes.dataLim.ymin, 1e-12)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())

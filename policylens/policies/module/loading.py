@@ -23,8 +23,7 @@ def construct(address: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise
     except Exception as error:  # whatever the user's code raises
         raise UserError(
-            f"class {address!r}: cannot be made with the arguments {dict(arguments)} "
-            f"({type(error).__name__}: {error})"
+            f"class {address!r}: cannot be made with the arguments {dict(arguments)} ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -38,9 +37,7 @@ def load_class(address: str) -> type[nn.Module]:
     try:
         module = _run_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except Exception as error:  # whatever the user's file raises
-        raise UserError(
-            f"class {address!r}: {place} cannot be imported ({type(error).__name__}: {error})"
-        ) from error
+        raise UserError(f"class {address!r}: {place} cannot be imported ({type(error).__name__}: {error})") from error
     found = getattr(module, name, None)
     if not isinstance(found, type) or not issubclass(found, nn.Module):
         raise UserError(f"class {address!r}: {place} has no torch module class {name}")

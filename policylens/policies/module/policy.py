@@ -118,7 +118,9 @@ class ModulePolicy(Policy):
             result.heads, result.value = self._read_output(output, batch)
         return result
 
-    def _at(self, site: str, batch: Batch, wishes: _Wishes, result: Pass, _module: Any, _inputs: Any, output: Any) -> Tensor:
+    def _at(self, site: str, batch: Batch, wishes: _Wishes, result: Pass, *hooked: Any) -> Tensor:
+        """What a site's forward hook does; its last argument is the submodule's output."""
+        output = hooked[-1]
         if site in wishes.seen:
             raise UserError(f"site {site!r}: its submodule is used more than once in a pass; choose another")
         wishes.seen.append(site)

@@ -73,7 +73,7 @@ def _write(block: Any, carry: Carry) -> Carry:
 
 def _rows(batch: Batch, name: str, width: int) -> Tensor:
     if name not in batch:
-        raise UserError(f"a batch of Othello positions needs `cells` and `legal`; it has {', '.join(batch) or 'nothing'}")
+        raise UserError(f"a batch of Othello positions needs `cells` and `legal`; it has {sorted(batch)}")
     rows = torch.as_tensor(batch[name])
     if rows.ndim != 2 or rows.shape[1] != width:
         raise UserError(f"`{name}` of Othello positions has shape (n, {width}), got {tuple(rows.shape)}")

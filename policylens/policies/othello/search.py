@@ -37,9 +37,7 @@ EVALUATED, OVER = 1, 2  # a node's status; 0 is a node that still waits for the 
 NO_CHILD = -1
 _EDGES_PER_NODE = 16  # mean of the most mobile trees; a tree that needs more is refused, not overrun
 
-NODE = np.dtype(
-    [("own", "u8"), ("opp", "u8"), ("value", "f4"), ("first", "i4"), ("edges", "i4"), ("status", "i4")]
-)
+NODE = np.dtype([("own", "u8"), ("opp", "u8"), ("value", "f4"), ("first", "i4"), ("edges", "i4"), ("status", "i4")])
 EDGE = np.dtype([("prior", "f4"), ("total", "f4"), ("visits", "i4"), ("child", "i4"), ("action", "i4")])
 LANE = np.dtype([("nodes", "i4"), ("edges", "i4"), ("leaf", "i4"), ("depth", "i4"), ("full", "i4")])
 

@@ -20,7 +20,6 @@ from policylens.policies.othello.rules import (
     ONE,
     START_OPP,
     START_OWN,
-    ZERO,
     disc_difference,
     is_over,
     legal_actions,

@@ -33,9 +33,7 @@ _ORDERING_EMPTIES = 5  # with fewer empty squares, sorting the moves costs more 
 _LEVELS = LONGEST_GAME + 1
 _MOST_MOVES = 32
 
-SQUARE_WEIGHTS = np.array(
-    [100, -20, 10, 10, -20, 100, -20, -40, -2, -2, -40, -20, 10, -2, 1, 1, -2, 10] * 2, np.int64
-)
+SQUARE_WEIGHTS = np.array([100, -20, 10, 10, -20, 100, -20, -40, -2, -2, -40, -20, 10, -2, 1, 1, -2, 10] * 2, np.int64)
 SQUARE_WEIGHTS[SQUARES // 2 :] = SQUARE_WEIGHTS[: SQUARES // 2][::-1]
 _MOBILITY_WEIGHT = 8
 _CORNERS = U64(1 | (1 << 5) | (1 << 30) | (1 << 35))

@@ -1,9 +1,9 @@
 """Discs that can never be turned again, by a sufficient condition.
 
-To turn a disc along a line, the opponent needs a disc of its own on both sides of it, one of them newly placed. So a disc
-is safe along a line if the line is full (nothing can be placed there), if it ends the line (nothing lies
-beyond it), or if its neighbour on either side is a disc of its own colour that can never be turned. A disc that
-is safe along all four lines can never be turned; the set is grown from the empty set until nothing is added.
+To turn a disc along a line, the opponent needs a disc of its own on both sides of it, one of them newly placed.
+So a disc is safe along a line if the line is full (nothing can be placed there), if it ends the line (nothing
+lies beyond it), or if its neighbour on either side is a disc of its own colour that can never be turned. A disc
+that is safe along all four lines can never be turned; the set is grown from the empty set until nothing is added.
 Sound, not complete: some discs outside the set can never be turned either.
 """
 
@@ -43,7 +43,8 @@ def _lines() -> NDArray[np.uint64]:
 
 def _ends() -> NDArray[np.uint64]:
     """Per direction the squares that end their line, (4,)."""
-    inner = [(FULL >> step) & down & (FULL << step) & up for step, up, down in zip(LINE_STEPS, UP_MASKS, DOWN_MASKS)]
+    masks = zip(LINE_STEPS, UP_MASKS, DOWN_MASKS, strict=True)
+    inner = [(FULL >> step) & down & (FULL << step) & up for step, up, down in masks]
     return np.array([FULL & ~squares for squares in inner], np.uint64)
 
 

@@ -54,9 +54,7 @@ def evaluate(policy: Policy, settings: Mapping[str, Any], seed: int) -> dict[str
     for player, simulations in players.items():
         agent = searching(network, simulations)
         results["games"][player] = {
-            name: _counts(
-                play_pairs(agent, opponent(name), range(wanted["games"] // 2), wanted["opening_plies"], seed)
-            )
+            name: _counts(play_pairs(agent, opponent(name), range(wanted["games"] // 2), wanted["opening_plies"], seed))
             for name in wanted["opponents"]
         }
     if wanted["endgames"]:

@@ -12,7 +12,6 @@ import csv
 import io
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -24,11 +23,13 @@ import torch
 from torch.nn import functional
 
 from policylens.errors import UserError
+from policylens.policies.checkpoint import write_checkpoint
 from policylens.policies.othello.evaluation import network_evaluator
-from policylens.policies.othello.network import Network, initial_network
+from policylens.policies.othello.network import initial_network
 from policylens.policies.othello.replay import FIELDS, Replay
 from policylens.policies.othello.search import Puct
 from policylens.policies.othello.selfplay import PlaySettings, play_games
+from policylens.stores.files import write_tensors, write_text
 
 STATE = "state.safetensors"
 LOG = "training_log.csv"
@@ -134,15 +135,8 @@ class _Run:
         steps = max(1, round(fresh * settings.reuse / settings.batch))
         losses, rate = self._train(steps)
         self.iteration += 1
-        values = (
-            self.iteration,
-            self.iteration * settings.games,
-            self.positions,
-            self.gradient_steps,
-            *losses,
-            rate,
-        )
-        self.log.append(dict(zip(LOG_COLUMNS, values, strict=True)))
+        counts = (self.iteration, self.iteration * settings.games, self.positions, self.gradient_steps)
+        self.log.append(dict(zip(LOG_COLUMNS, (*counts, *losses, rate), strict=True)))
 
     def _train(self, steps: int) -> tuple[tuple[float, float], float]:
         """Take gradient steps; returns the mean policy loss (nats) and value loss, and the last learning rate."""
@@ -193,9 +187,7 @@ class _Run:
                 "exp_avg_sq": tensors[f"moment2.{name}"].clone(),
             }
         columns = _group(tensors, "replay.")
-        self.replay.columns = {
-            name: columns[name].numpy().view(dtype).copy() for name, (dtype, _) in FIELDS.items()
-        }
+        self.replay.columns = {name: columns[name].numpy().view(dtype).copy() for name, (dtype, _) in FIELDS.items()}
         self.iteration, self.positions = record["iteration"], record["positions"]
         self.gradient_steps, self.log = record["gradient_steps"], record["log"]
 
@@ -239,6 +231,7 @@ def train(
     if (folder / STATE).exists():
         _resume(run, folder / STATE)
         progress(f"resumed after iteration {run.iteration}")
+        _write_log(run, folder / LOG)
     else:
         folder.mkdir(parents=True, exist_ok=True)
         _snapshot(run, folder)
@@ -263,8 +256,6 @@ def _line(run: _Run) -> str:
 
 
 def _snapshot(run: _Run, folder: Path) -> None:
-    from policylens.policies.checkpoint import write_checkpoint
-
     counters = {"iteration": run.iteration, "positions": run.positions, "gradient_steps": run.gradient_steps}
     write_checkpoint(
         folder / f"iteration-{run.iteration:04d}",
@@ -280,23 +271,11 @@ def _write_log(run: _Run, path: Path) -> None:
     writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(run.log)
-    _replace(path, text.getvalue().encode())
+    write_text(path, text.getvalue())
 
 
 def _save(run: _Run, path: Path) -> None:
-    from safetensors.torch import save
-
-    _replace(path, save(run.tensors(), metadata={"record": json.dumps(run.record())}))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    write_tensors(path, run.tensors(), {"record": json.dumps(run.record())})
 
 
 def _resume(run: _Run, path: Path) -> None:

@@ -69,9 +69,7 @@ class Standard(Architecture):
         sparsity = torch.dot(sums, norms) / n
         return Terms(self.objective(squares / n, sparsity, x.shape[1], progress), squares / n, sparsity)
 
-    def _add_tile(
-        self, p: Tensors, x: Tensor, into: Tensors, sums: Tensor, penalty: Tensor, slope: float
-    ) -> Tensor:
+    def _add_tile(self, p: Tensors, x: Tensor, into: Tensors, sums: Tensor, penalty: Tensor, slope: float) -> Tensor:
         """Add one tile's part to the gradients and to the latents' sums; returns its sum of squared errors.
 
         p: parameters in the precision of products; everything else is float32.

@@ -1,0 +1,262 @@
+"""The losses by hand, and every hand-written gradient against a naive float64 formula."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from support import refused
+
+from policylens.sae import kernels
+from policylens.sae.architecture import Architecture
+from policylens.sae.architectures import build
+from policylens.sae.parallel import over_range
+from policylens.sae.settings import ARCHITECTURES, DEFAULTS, resolve, schema
+
+OWN = {"standard": {"sparsity": 0.7}, "topk": {"k": 3}}
+
+
+def make(architecture, latents=12, **more):
+    return build(resolve({"architecture": architecture, "latents": latents, **OWN[architecture], **more}))
+
+
+def random_parameters(sae, d=5, seed=0):
+    """Parameters away from any special point, W_enc as the transpose of a block of memory like in training."""
+    generator = torch.Generator().manual_seed(seed)
+    p = sae.initial(d, generator)
+    p["W_enc"].add_(0.3 * torch.randn(d, len(p["b_enc"]), generator=generator))
+    for name in ("b_enc", "b_dec"):
+        p[name].add_(0.2 * torch.randn(p[name].shape, generator=generator))
+    return p
+
+
+def gradients_of(sae, p, x, memory):
+    into = {name: torch.full_like(tensor, 7.0) for name, tensor in p.items()}
+    terms = sae.gradients(p, x, into, memory, 1.0)
+    return terms, into
+
+
+def naive(p, x, loss):
+    """Value and gradient of a formula in float64."""
+    exact = {name: tensor.double().clone().requires_grad_() for name, tensor in p.items()}
+    value = loss(exact, x.double())
+    return value.detach(), dict(zip(exact, torch.autograd.grad(value, list(exact.values())), strict=True))
+
+
+def standard_loss(p, x, weight):
+    total = 0.0
+    for row in x:
+        f = (row @ p["W_enc"] + p["b_enc"]).clamp(min=0)
+        error = row - sum(f[i] * p["W_dec"][i] for i in range(len(f))) - p["b_dec"]
+        total = total + (error**2).sum() + weight * sum(f[i] * (p["W_dec"][i] ** 2).sum() ** 0.5 for i in range(len(f)))
+    return total / len(x)
+
+
+def topk_loss(p, x, k, dead=(), weight=0.0, k_dead=0):
+    total = 0.0
+    for row in x:
+        a = row @ p["W_enc"] + p["b_enc"]
+        kept = [int(i) for i in a.argsort(descending=True)[:k] if a[i] > 0]
+        error = row - sum((a[i] * p["W_dec"][i] for i in kept), torch.zeros_like(row)) - p["b_dec"]
+        total = total + (error**2).sum()
+        spare = sorted((i for i in dead if a[i] > 0), key=lambda i: -a[i])[:k_dead]
+        if len(dead):
+            rest = error.detach() - sum((a[i] * p["W_dec"][i] for i in spare), torch.zeros_like(row))
+            total = total + weight * (rest**2).sum()
+    return total / len(x) / x.shape[1]
+
+
+def assert_gradients(got, wanted, tolerance=2e-6):
+    for name, gradient in wanted.items():
+        scale = float(gradient.abs().max()) + 1e-12
+        torch.testing.assert_close(got[name].double() / scale, gradient / scale, rtol=0, atol=tolerance)
+
+
+def test_standard_loss_by_hand():
+    sae = make("standard", latents=2, sparsity=2.0)
+    p = {
+        "W_enc": torch.tensor([[1.0, 0.0], [0.0, -1.0]]),
+        "b_enc": torch.tensor([0.5, 0.0]),
+        "W_dec": torch.tensor([[3.0, 4.0], [0.0, 2.0]]),
+        "b_dec": torch.tensor([0.0, 1.0]),
+    }
+    # Row (1, 2): a = (1.5, -2), f = (1.5, 0), x_hat = (4.5, 7), error = 3.5^2 + 5^2 = 37.25, penalty = 1.5 * 5 = 7.5.
+    # Row (-1, -1): a = (-.5, 1), f = (0, 1), x_hat = (0, 3), error = 1 + 16 = 17, penalty = 1 * 2 = 2.
+    terms = sae.loss(p, torch.tensor([[1.0, 2.0], [-1.0, -1.0]]), {}, 1.0)
+    assert float(terms.reconstruction) == pytest.approx((37.25 + 17) / 2)
+    assert float(terms.sparsity) == pytest.approx((7.5 + 2) / 2)
+    assert float(terms.loss) == pytest.approx(27.125 + 2.0 * 4.75)
+
+
+def test_topk_loss_by_hand():
+    sae = make("topk", latents=3, k=1)
+    p = {
+        "W_enc": torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0]]),
+        "b_enc": torch.tensor([0.0, -1.0, 0.0]),
+        "W_dec": torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]),
+        "b_dec": torch.tensor([0.5, 0.0]),
+    }
+    # Row (2, 1): a = (2, 4, -1), kept 4, x_hat = (2.9, 3.2), error = .81 + 4.84 = 5.65.
+    # Row (-1, 1): a = (-1, -2, -1), none is positive, x_hat = (.5, 0), error = 2.25 + 1 = 3.25.
+    terms = sae.loss(p, torch.tensor([[2.0, 1.0], [-1.0, 1.0]]), sae.initial_memory(), 1.0)
+    assert float(terms.reconstruction) == pytest.approx((5.65 + 3.25) / 2)
+    assert float(terms.loss) == pytest.approx((5.65 + 3.25) / 4)
+
+
+def test_standard_initialisation():
+    sae = make("standard", latents=4000)
+    p = sae.initial(6, torch.Generator().manual_seed(0))
+    norms = p["W_dec"].norm(dim=1)
+    assert 0.05 <= float(norms.min()) < 0.06
+    assert 0.99 < float(norms.max()) <= 1.0
+    assert float(norms.mean()) == pytest.approx(0.525, abs=0.02)
+    assert torch.equal(p["W_enc"], p["W_dec"].T)
+    assert not p["b_enc"].any()
+    assert not p["b_dec"].any()
+
+
+@pytest.mark.parametrize("rows", [1, 37, 300])
+def test_standard_gradient(rows):
+    sae = make("standard")
+    p, x = random_parameters(sae), torch.randn(rows, 5, generator=torch.Generator().manual_seed(rows))
+    sae.tile_rows = lambda x: 256  # several tiles, the last one short
+    terms, got = gradients_of(sae, p, x, {})
+    value, wanted = naive(p, x, lambda p, x: standard_loss(p, x, 0.7))
+    assert float(terms.loss) == pytest.approx(float(value), rel=1e-6)
+    assert_gradients(got, wanted)
+
+
+@pytest.mark.parametrize("dead", [(), (1, 4, 7)])
+def test_topk_gradient(dead):
+    sae = make("topk", auxiliary_weight=0.5, auxiliary_k=2, dead_after_rows=10)
+    p, x = random_parameters(sae), torch.randn(300, 5, generator=torch.Generator().manual_seed(1))
+    sae.tile_rows = lambda x: 128
+    memory = sae.initial_memory()
+    memory["rows_since_active"][list(dead)] = 11
+    dense = sae.loss(p, x, memory, 1.0)
+    terms, got = gradients_of(sae, p, x, memory)
+    value, wanted = naive(p, x, lambda p, x: topk_loss(p, x, 3, dead, 0.5, 2))
+    assert float(dense.loss) == pytest.approx(float(value), rel=1e-6)
+    for mine, reference in zip(terms, dense, strict=True):
+        assert float(mine) == pytest.approx(float(reference), rel=1e-6)
+    assert_gradients(got, wanted)
+
+
+def test_topk_counts_rows_since_a_latent_fired():
+    sae = make("topk", latents=4, k=1)
+    p = sae.initial(2, torch.Generator().manual_seed(0))
+    p["W_enc"].zero_()
+    p["b_enc"].copy_(torch.tensor([-1.0, 2.0, 1.0, -1.0]))
+    memory = sae.initial_memory()
+    for _ in range(3):
+        gradients_of(sae, p, torch.randn(10, 2), memory)
+    assert memory["rows_since_active"].tolist() == [30, 0, 30, 30]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_bfloat16_gradient_points_the_same_way(architecture):
+    exact, rounded = (make(architecture, 64, precision=precision) for precision in ("float32", "bfloat16"))
+    p, x = random_parameters(exact, 16), torch.randn(512, 16, generator=torch.Generator().manual_seed(0))
+    _, wanted = gradients_of(exact, p, x, exact.initial_memory())
+    _, got = gradients_of(rounded, p, x, rounded.initial_memory())
+    for name in p:
+        assert got[name].dtype is torch.float32
+        cosine = torch.nn.functional.cosine_similarity(got[name].flatten(), wanted[name].flatten(), dim=0)
+        assert 0.99 < float(cosine)
+        assert not torch.equal(got[name], wanted[name])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_differentiating_the_formula_gives_the_same(architecture, precision):
+    """What every device without a loop of its own uses."""
+    sae = make(architecture, precision=precision)
+    p, x = random_parameters(sae), torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
+    _, fast = gradients_of(sae, p, x, sae.initial_memory())
+    into = {name: torch.zeros_like(tensor) for name, tensor in p.items()}
+    Architecture.gradients(sae, p, x, into, sae.initial_memory(), 1.0)
+    assert_gradients(fast, {name: g.double() for name, g in into.items()}, 3e-6 if precision == "float32" else 0.15)
+
+
+def test_warmup_of_the_sparsity():
+    sae = make("standard", sparsity=2.0, sparsity_warmup=0.5)
+    assert [sae.weight(progress) for progress in (0.0, 0.25, 0.5, 1.0)] == [0.0, 1.0, 2.0, 2.0]
+
+
+def test_unit_norm_decoder_stays_and_its_gradient_is_tangent():
+    sae = make("topk")
+    p = random_parameters(sae)
+    into = {name: torch.randn_like(tensor) for name, tensor in p.items()}
+    sae.project(p, into)
+    torch.testing.assert_close((into["W_dec"] * p["W_dec"]).sum(1), torch.zeros(12), atol=1e-6, rtol=0)
+    p["W_dec"].mul_(3)
+    sae.constrain(p)
+    torch.testing.assert_close(p["W_dec"].norm(dim=1), torch.ones(12))
+
+
+@given(
+    rows=st.integers(1, 6),
+    width=st.integers(1, 70),
+    k=st.integers(1, 70),
+    block=st.sampled_from([1, 4, 16]),
+    levels=st.sampled_from([3, 1000]),
+    seed=st.integers(0, 99),
+)
+def test_largest_is_exact_with_ties(rows, width, k, block, levels, seed):
+    k = min(k, width)
+    dense = np.random.default_rng(seed).integers(-levels, levels, (rows, width)).astype(np.float32)
+    values, indices = np.empty((rows, k), np.float32), np.empty((rows, k), np.int32)
+    counts = np.empty(rows, np.int32)
+    kernels.largest(0, rows, dense, block, values, indices, counts)
+    for r in range(rows):
+        order = np.argsort(-dense[r], kind="stable")[:k]
+        wanted = np.sort(order[dense[r][order] > 0])
+        assert indices[r, : counts[r]].tolist() == wanted.tolist()
+        assert values[r, : counts[r]].tolist() == dense[r][wanted].tolist()
+
+
+def test_loops_do_not_depend_on_the_number_of_threads(monkeypatch):
+    results = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        sae = make("topk")
+        p, x = random_parameters(sae), torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
+        results.append(gradients_of(sae, p, x, sae.initial_memory())[1])
+    for name, gradient in results[0].items():
+        assert torch.equal(gradient, results[1][name]), name
+
+
+def test_over_range_passes_on_what_goes_wrong(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+    def loop(start, stop):
+        raise ValueError(f"{start} to {stop}")
+
+    with pytest.raises(ValueError, match="0 to 5"):
+        over_range(loop, 10)
+
+
+def test_settings_are_filled_in_and_checked():
+    filled = resolve({"architecture": "standard", "latents": 8, "sparsity": 1, "steps": 3})
+    assert filled["steps"] == 3
+    assert (filled["batch_rows"], filled["learning_rate"], filled["gradient_clip"]) == (16384, 1e-4, 1.0)
+    assert (filled["centre"], filled["sampling"], filled["active_threshold"]) == (False, "replacement", 0.1)
+    for name in ARCHITECTURES:
+        assert DEFAULTS[name].keys() < schema(name)["properties"].keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"architecture": "gated", "latents": 4}, ["gated", "standard, topk"]),
+        ({"architecture": "topk", "latents": 4, "k": 5}, ["k is 5", "4 latents"]),
+        ({"architecture": "topk", "latents": 4}, ["'k' is missing"]),
+        ({"architecture": "topk", "latents": 4, "k": 2, "sparsty": 1}, ["sparsty"]),
+        ({"architecture": "standard", "latents": 0, "sparsity": 1}, ["latents", "0"]),
+        ({"architecture": "standard", "latents": 4, "sparsity": -1}, ["sparsity", "-1"]),
+        ({"architecture": "standard", "latents": 4, "sparsity": 1, "gradient_clip": 0}, ["gradient_clip"]),
+    ],
+)
+def test_bad_settings_are_refused(settings, parts):
+    with refused("the sweep", *parts):
+        resolve(settings, "the sweep")
