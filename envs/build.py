@@ -21,9 +21,7 @@ from typing import IO
 
 MARKER = ".complete"
 LAST_LINES = 20
-WORTH_SAYING = re.compile(
-    r"(Downloading .*\(\d+(\.\d+)? [MG]B\)|Building wheel|Installing collected packages)"
-)
+WORTH_SAYING = re.compile(r"(Downloading .*\(\d+(\.\d+)? [MG]B\)|Building wheel|Installing collected packages)")
 
 
 class BuildError(Exception):

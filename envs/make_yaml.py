@@ -39,9 +39,7 @@ def drifted(envs: Path = ENVS) -> list[Path]:
 def main() -> int:
     """Write or check the files; with --check, 1 when one has drifted."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; say which have drifted, if any, and fail"
-    )
+    parser.add_argument("--check", action="store_true", help="write nothing; say which have drifted, if any, and fail")
     arguments = parser.parse_args()
     stale = drifted()
     if arguments.check:

@@ -1,4 +1,4 @@
-"""6x6 Othello in plain Python on lists of cells, written as the rules are told: what the fast code is tested against."""
+"""6x6 Othello in plain Python, written as the rules are told: what the fast code is tested against."""
 
 from __future__ import annotations
 

@@ -102,9 +102,7 @@ def test_families_count_as_a_set(repository):
 
 
 def test_comments_formatting_and_docstrings_do_not_count(repository):
-    plain = (
-        "def f(a, b=1):\n    return [a, b]\n\n\nclass C:\n    x = 1\n\n    async def g(self):\n        pass\n"
-    )
+    plain = "def f(a, b=1):\n    return [a, b]\n\n\nclass C:\n    x = 1\n\n    async def g(self):\n        pass\n"
     dressed = (
         '"""What this is."""\n# why\ndef f(\n    a,\n    b = 1,\n):\n    """Say."""\n    return [a,b]  # so\n'
         'class C:\n    """Say."""\n    x = 1\n    async def g(self):\n        "Say."\n        pass\n'
@@ -146,9 +144,7 @@ def test_different_programs_have_different_digests(tmp_path, one, other):
 
 
 def test_the_digest_is_the_same_on_every_machine_and_python(tmp_path):
-    (tmp_path / "job.py").write_text(
-        "import os\n\n\ndef f(a: int, *b) -> str:\n    return f'{a!r:>3}' + os.sep\n"
-    )
+    (tmp_path / "job.py").write_text("import os\n\n\ndef f(a: int, *b) -> str:\n    return f'{a!r:>3}' + os.sep\n")
     assert closure.digest(tmp_path / "job.py", tmp_path) == "0d85f48a3a8334b8"
 
 

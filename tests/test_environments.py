@@ -37,9 +37,7 @@ class Sandbox:
         (self.root / "envs" / f"{name}.txt").write_text(text)
 
     def variables(self, **more: str) -> dict[str, str]:
-        kept = {
-            key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "POLICYLENS_"))
-        }
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "POLICYLENS_"))}
         kept |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "POLICYLENS_PYTHON": sys.executable}
         return kept | {"POLICYLENS_ENVS": str(self.home)} | more
 
@@ -207,9 +205,7 @@ def test_a_failed_build_says_so_in_one_line_and_leaves_nothing_that_runs(sandbox
         assert (done.returncode, done.stdout) == (1, "")
         assert "No matching distribution found for absent-package==1.0" in done.stderr
         last = done.stderr.splitlines()[-1]
-        assert last.startswith(
-            "envs/run: environment broken could not be built: pip install ended with status 1"
-        )
+        assert last.startswith("envs/run: environment broken could not be built: pip install ended with status 1")
         assert Path(last.rpartition(" is in ")[2]).read_text().startswith(("Looking", "ERROR"))
 
 
@@ -266,9 +262,7 @@ def test_a_newer_python_is_looked_for_when_python3_is_too_old(sandbox):
 
 
 def test_active_environments_are_used_as_they_are(sandbox):
-    done = sandbox.run(
-        "bare", sys.executable, "-c", "import sys; print(sys.path[1])", POLICYLENS_ENVS="active"
-    )
+    done = sandbox.run("bare", sys.executable, "-c", "import sys; print(sys.path[1])", POLICYLENS_ENVS="active")
     assert (done.stdout, done.stderr) == (f"{sandbox.root}\n", "")
     assert not sandbox.home.exists()
 

@@ -45,7 +45,7 @@ def found(sae, dictionary, least):
             "architecture": "standard",
             "latents": 64,
             "sparsity": 1.0,
-            "steps": 1500,
+            "steps": 1000,
             "learning_rate": 3e-3,
             "centre": True,
         },

@@ -68,6 +68,14 @@ def test_stepping_down_only_helps_and_keeps_the_order(alternative):
     assert np.array_equal(stepped.min(), one_step.min())
 
 
+def test_stepping_down_never_ranks_a_feature_above_a_more_extreme_one():
+    rng = np.random.default_rng(7)
+    null = rng.normal(size=(999, 2)) * [2.0, 0.3]
+    stepped = max_statistic(np.array([2.0, 1.9]), null, alternative="greater", studentise=False, step_down=True)
+    assert stepped[0] > 0.1
+    assert stepped[1] == stepped[0]
+
+
 def test_mirrored_statistics_swap_greater_and_less():
     rng = np.random.default_rng(3)
     observed, null = rng.normal(size=8) * 2, rng.normal(size=(99, 8))

@@ -45,9 +45,7 @@ def test_wilson_covers_a_rate_as_often_as_it_says():
     n = 60
     estimate = wilson(np.arange(n + 1), n)
     rates = np.linspace(0.05, 0.95, 181)
-    covered = [
-        binom.pmf(np.arange(n + 1), n, p)[(estimate.low <= p) & (p <= estimate.high)].sum() for p in rates
-    ]
+    covered = [binom.pmf(np.arange(n + 1), n, p)[(estimate.low <= p) & (p <= estimate.high)].sum() for p in rates]
     assert 0.945 < np.mean(covered) < 0.96
     assert min(covered) > 0.90
 
@@ -100,6 +98,15 @@ def test_bca_agrees_with_scipy_on_many_clusters():
     theirs = bootstrap((values,), np.mean, n_resamples=20_000, rng=np.random.default_rng(2), method="BCa")
     ends = theirs.confidence_interval
     np.testing.assert_allclose((ours.low, ours.high), (ends.low, ends.high), atol=0.006)
+
+
+def test_bca_corrects_the_bias_of_the_plug_in_variance_as_scipy_does():
+    values = np.random.default_rng(4).exponential(size=200)
+    resampling = Resampling(seed=1, n_resamples=20_000)
+    ours = bootstrap_sums((values, values**2, np.ones(200)), lambda x, xx, n: xx / n - (x / n) ** 2, resampling)
+    theirs = bootstrap((values,), np.var, n_resamples=20_000, rng=np.random.default_rng(2), method="BCa")
+    ends = theirs.confidence_interval
+    np.testing.assert_allclose((ours.low, ours.high), (ends.low, ends.high), rtol=0.025)
 
 
 def ragged(seed: int = 0):

@@ -61,22 +61,30 @@ def test_the_fast_route_equals_the_loop(measure, statistic, scheme, kind, consta
     test = {"circular": circular_shift_test, "permute": permutation_test}[scheme]
     slow = test(label, clusters, statistic(features), seed=4, n_permutations=25)
     monkeypatch.setattr("policylens.statistics.associations._ENTRIES_IN_MEMORY", 2 * len(label))
-    fast = association_null(
-        features, label, clusters, measure=measure, scheme=scheme, seed=4, n_permutations=25
-    )
+    fast = association_null(features, label, clusters, measure=measure, scheme=scheme, seed=4, n_permutations=25)
     np.testing.assert_allclose(fast.observed, slow.observed, atol=1e-12)
     np.testing.assert_allclose(fast.null, slow.null, atol=1e-12)
     assert np.std(fast.null, axis=0).min() > 0.01
     np.testing.assert_array_equal(fast.p_values(), slow.p_values())
 
 
-def test_constant_features_are_never_significant():
-    features, label, clusters, _ = small_case("equal")
-    features[:] = 0.1
-    for measure, center in (("pearson", 0.0), ("auc", 0.5)):
-        result = association_null(features, label, clusters, measure=measure, scheme="circular", seed=0)
+@pytest.mark.parametrize("scheme", ["circular", "permute"])
+def test_rounding_makes_no_constant_feature_significant(scheme):
+    _, label, clusters, rng = small_case("equal")
+    features = np.full((len(label), 3), 0.1)
+    for measure, labels, center in (("pearson", rng.normal(size=len(label)), 0.0), ("auc", label, 0.5)):
+        result = association_null(features, labels, clusters, measure=measure, scheme=scheme, seed=0)
         np.testing.assert_allclose(result.observed, center)
         np.testing.assert_array_equal(result.p_values(), 1.0)
+
+
+def test_rounding_makes_no_shift_significant_where_shifts_change_nothing():
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(12), 7)
+    label = np.tile([1, 1, 0, 0, 1, 0, 0], 12)
+    features = np.repeat(rng.normal(size=(12, 40)), 7, axis=0)
+    result = association_null(features, label, clusters, measure="pearson", scheme="circular", seed=0)
+    np.testing.assert_array_equal(result.p_values(), 1.0)
 
 
 def test_shifts_turn_every_episode_in_itself():
@@ -124,9 +132,7 @@ def test_false_positives_on_autocorrelated_episodes(scheme):
     label = autocorrelated(rng, 25, 60, 1)[:, 0]
 
     def rate(units, how):
-        null = association_null(
-            features, label, units, measure="pearson", scheme=how, seed=7, n_permutations=199
-        )
+        null = association_null(features, label, units, measure="pearson", scheme=how, seed=7, n_permutations=199)
         return np.mean(null.p_values() <= 0.05)
 
     assert 0.02 < rate(clusters, scheme) < 0.09
@@ -141,9 +147,7 @@ def test_episode_labels_are_exchanged_between_episodes_of_any_length():
     label = np.repeat(rng.permutation(np.arange(30) % 2), lengths)
 
     def rate(units):
-        null = association_null(
-            features, label, units, measure="auc", scheme="permute", seed=1, n_permutations=199
-        )
+        null = association_null(features, label, units, measure="auc", scheme="permute", seed=1, n_permutations=199)
         return np.mean(null.p_values() <= 0.05)
 
     assert 0.02 < rate(clusters) < 0.09

@@ -53,9 +53,7 @@ def test_adding_and_shuffling_episodes_moves_none(old, new, random):
     everything = np.concatenate([new, old])
     everything = everything[random.sample(range(len(everything)), len(everything))]
     after = split_of_episodes(everything, FRACTIONS, "s")
-    assert all(
-        before.get(i, code) == code for i, code in zip(everything.tolist(), after.tolist(), strict=True)
-    )
+    assert all(before.get(i, code) == code for i, code in zip(everything.tolist(), after.tolist(), strict=True))
 
 
 def test_shares_are_near_the_fractions_and_salts_are_independent():
@@ -77,6 +75,12 @@ def test_shares_are_near_the_fractions_and_salts_are_independent():
 )
 def test_a_split_of_fraction_zero_stays_empty(fractions, present):
     assert set(split_of_episodes(np.arange(5000), fractions, "s").tolist()) == present
+
+
+def test_rounded_fractions_leave_no_sliver_to_an_empty_split(monkeypatch):
+    monkeypatch.setattr("policylens.stores.splits._unit_interval", lambda hashes: np.full(1, 1 - 2.0**-53))
+    assert split_of_episodes(np.arange(1), (0.7, 0.3 - 5e-10, 0), "s") == VALIDATION
+    assert split_of_episodes(np.arange(1), (1 - 5e-10, 0, 0), "s") == TRAIN
 
 
 coded_rows = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=80).map(

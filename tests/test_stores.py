@@ -1,5 +1,6 @@
 """Stores: what is written is what is read, equal content gives equal bytes, and damage is named."""
 
+import errno
 import json
 import shutil
 
@@ -17,7 +18,21 @@ from policylens.stores.store import StoreWriter, read_root
 from policylens.stores.tables import Column, open_table, write_index
 from policylens.stores.verify import verify
 
-DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint64", "float16", "float32", "float64", ">f4", ">i2")
+DTYPES = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+    ">f4",
+    ">i2",
+)
 ROW_SHAPES = ((), (3,), (2, 3), (1, 1, 2))
 
 
@@ -64,13 +79,15 @@ def fresh(folder):
     return folder / "case"
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, phases=[__import__("hypothesis").Phase.generate])
 @given(st.data())
 def test_what_is_written_is_read(folder, data):
     """Several row spaces, in pieces of any size; as a whole, as a range, scattered, by mask, and empty."""
     out = fresh(folder)
     arrays, others = data.draw(tables()), data.draw(tables())
-    write(out / "part-0000.zarr", {"step": (arrays, data.draw(cuts(arrays))), "token": (others, data.draw(cuts(others)))})
+    write(
+        out / "part-0000.zarr", {"step": (arrays, data.draw(cuts(arrays))), "token": (others, data.draw(cuts(others)))}
+    )
     write_index(out, ["part-0000"])
     for space, expected in (("step", arrays), ("token", others)):
         table = open_table(out, space)
@@ -93,7 +110,7 @@ def check_column(column, values, data):
         same(column.read(rows), values[rows])
     pieces = list(column.chunks(7))
     assert [first for first, _ in pieces] == list(range(0, len(values), 7))
-    same(np.concatenate([piece for _, piece in pieces]) if pieces else values[:0], values)
+    same(np.concatenate([piece for _, piece in pieces]) if pieces else column.read([]), values)
 
 
 def same(found, expected):
@@ -101,7 +118,7 @@ def same(found, expected):
     np.testing.assert_array_equal(found, expected)  # NaN equals NaN
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, phases=[__import__("hypothesis").Phase.generate])
 @given(st.data())
 def test_parts_are_one_table(folder, data):
     out = fresh(folder)
@@ -110,7 +127,10 @@ def test_parts_are_one_table(folder, data):
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     parts = [f"part-{number:04d}" for number in range(len(sizes))]
     for part, start, stop in zip(parts, bounds, bounds[1:], strict=False):
-        write(out / f"{part}.zarr", {"step": ({"x": whole[start:stop], "episode": np.arange(start, stop)}, [0, stop - start])})
+        write(
+            out / f"{part}.zarr",
+            {"step": ({"x": whole[start:stop], "episode": np.arange(start, stop)}, [0, stop - start])},
+        )
     write_index(out, parts)
     table = open_table(out)
     assert table.n_rows == len(whole)
@@ -120,7 +140,7 @@ def test_parts_are_one_table(folder, data):
         assert all(table.part_of_row(row) == part for row in range(start, stop))
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, phases=[__import__("hypothesis").Phase.generate])
 @given(st.data())
 def test_xarray_sees_the_same(folder, data):
     out = fresh(folder)
@@ -134,7 +154,7 @@ def test_xarray_sees_the_same(folder, data):
             np.testing.assert_array_equal(seen[name].values, values)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, phases=[__import__("hypothesis").Phase.generate])
 @given(st.data())
 def test_equal_content_gives_equal_bytes(folder, data):
     """Whatever the pieces in which it came, and whatever stood there before."""
@@ -153,7 +173,9 @@ def test_digests_depend_on_values_alone(folder):
     out = fresh(folder)
     values = np.arange(60, dtype=np.float32).reshape(20, 3)
     found = []
-    for number, (kept, bytes_of_shard) in enumerate([(values, 256), (values, 4096), (values + 1, 256), (values.reshape(30, 2), 256)]):
+    for number, (kept, bytes_of_shard) in enumerate(
+        [(values, 256), (values, 4096), (values + 1, 256), (values.reshape(30, 2), 256)]
+    ):
         write(out / f"{number}.zarr", {"step": ({"x": kept}, [0, len(kept)])}, shard_bytes=bytes_of_shard)
         found.append(read_root(out / f"{number}.zarr")["arrays"]["step/x"]["sha256"])
     assert found[0] == found[1]
@@ -179,7 +201,7 @@ def test_nothing_looks_whole_before_the_end(tmp_path):
         group = store.group("step")
         for _ in range(50):
             group.append({"x": np.ones((8, 4))})
-        store._queue.drain()
+        store._threads.writing.drain()
         assert list(path.rglob("c/*/*")), "nothing has been written yet: the test shows nothing"
         with refused("part-0000.zarr", "not a finished store"):
             read_root(path)
@@ -200,12 +222,29 @@ def test_an_exception_leaves_no_store(tmp_path, before):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_the_writing_thread_reaches_the_caller(tmp_path):
-    with pytest.raises(ValueError, match="rows of shape"), StoreWriter(tmp_path / "part-0000.zarr", "source", {}) as store:
+def test_rows_of_another_shape_are_refused(tmp_path):
+    with (
+        pytest.raises(ValueError, match="rows of shape"),
+        StoreWriter(tmp_path / "part-0000.zarr", "source", {}) as store,
+    ):
         group = store.group("step")
         group.append({"x": np.ones((2, 4))})
-        for _ in range(20):
-            group.append({"x": np.ones((2, 5))})
+        group.append({"x": np.ones((2, 5))})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["digest.ArrayDigest.update", "store.Column._write"])
+@pytest.mark.parametrize("appends", [1, 50])
+def test_an_error_of_another_thread_reaches_the_caller(tmp_path, monkeypatch, method, appends):
+    """Whether it comes while rows are still being appended, or with the last shard."""
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"policylens.stores.{method}", fail)
+    with pytest.raises(OSError, match="No space"), StoreWriter(tmp_path / "part-0000.zarr", "source", {}, 64) as store:
+        for _ in range(appends):
+            store.group("step").append({"x": np.ones((2, 4))})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -262,7 +301,10 @@ def two_parts(folder, **arrays):
 def test_the_index_says_what_there_is(tmp_path):
     index = read_json(two_parts(tmp_path) / "index.json")
     assert index["rows"] == {"step": 20}
-    assert index["arrays"] == {"step/episode": {"dtype": "<i8", "row_shape": []}, "step/x": {"dtype": "<f8", "row_shape": [3]}}
+    assert index["arrays"] == {
+        "step/episode": {"dtype": "<i8", "row_shape": []},
+        "step/x": {"dtype": "<f8", "row_shape": [3]},
+    }
     assert [part["rows"] for part in index["parts"]] == [{"step": 10}] * 2
     assert (tmp_path / "index.json").read_text() == json_text(index)
 
@@ -327,7 +369,9 @@ def test_sound_trees_are_silent(tmp_path):
 def test_a_flipped_byte_is_named(tmp_path, array):
     """`x` is stored plainly, `episode` is compressed."""
     two_parts(tmp_path)
-    damage(next(path for path in sorted((tmp_path / "part-0001.zarr" / "step" / array / "c").rglob("*")) if path.is_file()))
+    damage(
+        next(path for path in sorted((tmp_path / "part-0001.zarr" / "step" / array / "c").rglob("*")) if path.is_file())
+    )
     found = faults(tmp_path)
     assert list(found) == ["part-0001.zarr"]
     assert f"array step/{array}: " in found["part-0001.zarr"]
@@ -354,7 +398,10 @@ def set_sha(document):
     ("change", "fault"),
     [
         (set_sha, "array step/x: its values are not those that were written"),
-        (lambda d: d["attributes"]["policylens"]["arrays"]["step/x"].update(shape=[11, 3]), "shape [10, 3], [11, 3] was"),
+        (
+            lambda d: d["attributes"]["policylens"]["arrays"]["step/x"].update(shape=[11, 3]),
+            "shape [10, 3], [11, 3] was",
+        ),
         (lambda d: d["attributes"]["policylens"]["arrays"]["step/x"].update(dtype="<f4"), "dtype float64, <f4 was"),
         (lambda d: d["attributes"]["policylens"]["arrays"]["step/x"].clear(), "cannot be read"),
         (lambda d: d["attributes"]["policylens"].update(format=99), "store format 99, this version reads 1"),
@@ -384,7 +431,12 @@ def test_missing_pieces_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "fault"),
-    [("{", "not valid JSON"), ("[1]", "not an index"), ('{"parts": [3]}', "not an index"), ('{"parts": 3}', "not an index")],
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "not an index"),
+        ('{"parts": [3]}', "not an index"),
+        ('{"parts": 3}', "not an index"),
+    ],
 )
 def test_a_broken_index_is_named(tmp_path, text, fault):
     two_parts(tmp_path)

@@ -98,9 +98,7 @@ def _imports(node: ast.AST) -> list[Import]:
 def _data_files(tree: ast.Module, path: str) -> tuple[str, ...]:
     """Return the literal value of the module-level DATA_FILES, relative to the module's folder."""
     for statement in tree.body:
-        targets = (
-            statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        )
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == "DATA_FILES" for target in targets):
             try:
                 value = ast.literal_eval(statement.value)

@@ -22,12 +22,14 @@ def rows_of_split(capture: Table, split: str, limit: int = 0, seed: int = 0) -> 
     """The rows of a split ("train", "validation" or "test"), or `limit` of them drawn by seed (0: all).
 
     Training takes single rows. Elsewhere rows stand for their episodes, so that whole episodes are drawn, as many
-    as fit in the limit, at least one.
+    as fit in the limit, at least two: one says nothing about how results vary.
     """
     rows = np.flatnonzero(capture.coordinate("split") == SPLITS.index(split))
     if len(rows) == 0:
         raise UserError(f"{capture.folder}: no row is in the {split!r} split; record more episodes")
     episodes = capture.coordinate("episode")[rows]
+    if split != "train" and (episodes == episodes[0]).all():
+        raise UserError(f"{capture.folder}: only one episode is in the {split!r} split; record more episodes")
     if limit and limit < len(rows):
         rng = np.random.default_rng([seed, SPLITS.index(split)])
         kept = _some_rows(len(rows), limit, rng) if split == "train" else _some_episodes(episodes, limit, rng)
@@ -42,7 +44,7 @@ def _some_rows(count: int, limit: int, rng: np.random.Generator) -> np.ndarray:
 def _some_episodes(episodes: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
     _, of_row, lengths = np.unique(episodes, return_inverse=True, return_counts=True)
     order = rng.permutation(len(lengths))
-    fitting = max(1, int(np.searchsorted(np.cumsum(lengths[order]), limit, side="right")))
+    fitting = max(2, int(np.searchsorted(np.cumsum(lengths[order]), limit, side="right")))
     return np.flatnonzero(np.isin(of_row, order[:fitting]))
 
 

@@ -20,6 +20,7 @@ from policylens.statistics.nulls import NullDistribution
 MEASURES = ("pearson", "auc")
 
 _ENTRIES_IN_MEMORY = 1 << 24
+_DECIMALS = 12
 
 
 def association_null(
@@ -72,7 +73,10 @@ def _block_association(
     null = _rearranged_sums(columns, label, draws)
     null /= norms[:, None] * scale
     null += offset
-    return offset + label @ columns / (norm * scale), null
+    # Where no rearrangement changes anything (a constant feature; a feature and label counts constant per episode),
+    # observed and null would differ by rounding alone, and rank by it.
+    observed = offset + label @ columns / (norm * scale)
+    return np.round(observed, _DECIMALS), np.round(null, _DECIMALS, out=null)
 
 
 def _checked_label(label: np.ndarray, measure: str) -> np.ndarray:
@@ -91,8 +95,6 @@ def _centred(features: np.ndarray, measure: str) -> tuple[np.ndarray, np.ndarray
     if measure == "auc":
         return _midranks(features) - (len(features) + 1) / 2, np.ones(features.shape[1])
     columns = features - features.mean(axis=0)
-    # A mean is rounded: what is left of a constant feature is noise of that size, not variation.
-    columns[:, np.ptp(features, axis=0) == 0] = 0
     scale = np.sqrt((columns**2).sum(axis=0))
     return columns, np.where(scale > 0, scale, 1.0)
 
@@ -108,9 +110,7 @@ def _midranks(features: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _norms(
-    label: np.ndarray, draws: CircularShifts | ClusterPermutations, measure: str
-) -> tuple[float, np.ndarray]:
+def _norms(label: np.ndarray, draws: CircularShifts | ClusterPermutations, measure: str) -> tuple[float, np.ndarray]:
     """The label's part of the norm: as observed, and (draws,) as rearranged."""
     n = len(label)
 
@@ -125,9 +125,7 @@ def _norms(
     return observed, norm(moved @ lengths, moved**2 @ lengths)
 
 
-def _rearranged_sums(
-    columns: np.ndarray, label: np.ndarray, draws: CircularShifts | ClusterPermutations
-) -> np.ndarray:
+def _rearranged_sums(columns: np.ndarray, label: np.ndarray, draws: CircularShifts | ClusterPermutations) -> np.ndarray:
     """Sum over rows of feature times rearranged label: (draws, k)."""
     if isinstance(draws, CircularShifts):
         return _shifted_sums(columns, label, draws)

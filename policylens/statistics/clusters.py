@@ -30,9 +30,7 @@ class Clusters:
         """Group rows. clusters: (n,) integer or string id of each row's cluster; at least two clusters."""
         ids = np.asarray(clusters)
         if ids.ndim != 1 or ids.dtype.kind not in "iubUS":
-            raise UserError(
-                f"clusters: expected one integer or string per row, got {ids.dtype} of shape {ids.shape}"
-            )
+            raise UserError(f"clusters: expected one integer or string per row, got {ids.dtype} of shape {ids.shape}")
         ordered = bool(np.all(ids[1:] >= ids[:-1]))
         order = None if ordered else np.argsort(ids, kind="stable")
         ids = ids if ordered else ids[order]

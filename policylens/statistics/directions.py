@@ -49,9 +49,7 @@ def covariance_matched(n: int, covariance: np.ndarray, seed: int) -> np.ndarray:
         raise UserError(f"covariance: expected a symmetric square matrix, got shape {matrix.shape}")
     variances, axes = np.linalg.eigh(matrix)
     if variances[-1] <= 0 or variances[0] < -1e-6 * variances[-1]:
-        raise UserError(
-            f"covariance: not positive semidefinite (eigenvalues {variances[0]:.3g}..{variances[-1]:.3g})"
-        )
+        raise UserError(f"covariance: not positive semidefinite (eigenvalues {variances[0]:.3g}..{variances[-1]:.3g})")
     # Variances that are nothing but rounding would let the directions leak out of the range.
     variances = np.where(variances > len(matrix) * np.finfo(float).eps * variances[-1], variances, 0.0)
     normal = np.random.default_rng(seed).standard_normal(matrix.shape[:1] + (n,)).T

@@ -72,15 +72,11 @@ class ClusterPermutations:
     labels of cluster donors[i, j].
     """
 
-    def __init__(
-        self, grouped: Clusters, constant: bool, n: int, seed: int, blocks: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, grouped: Clusters, constant: bool, n: int, seed: int, blocks: np.ndarray | None = None) -> None:
         self.grouped = grouped
         self.constant = constant
         pools = _pools(grouped, constant, blocks)
-        _enough(
-            float(gammaln(np.bincount(pools) + 1).sum()), "clusters of equal length and block to exchange"
-        )
+        _enough(float(gammaln(np.bincount(pools) + 1).sum()), "clusters of equal length and block to exchange")
         rng = np.random.default_rng(seed)
         members = np.argsort(pools, kind="stable")
         self.donors = np.empty((n, grouped.n_clusters), dtype=np.int32)

@@ -97,9 +97,7 @@ def bootstrap_ratio(
     numerators, denominators: per-cluster sums, (c,) or (c, k).
     n_rows, undefined: as in :func:`bootstrap_sums`.
     """
-    return bootstrap_sums(
-        (numerators, denominators), np.divide, resampling, n_rows=n_rows, undefined=undefined
-    )
+    return bootstrap_sums((numerators, denominators), np.divide, resampling, n_rows=n_rows, undefined=undefined)
 
 
 def cluster_bootstrap(
@@ -132,9 +130,7 @@ def cluster_bootstrap(
     raise UserError(f"statistic: expected 'mean', 'mean of cluster means' or a function, got {statistic!r}")
 
 
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, clusters: np.ndarray, resampling: Resampling
-) -> Estimate:
+def paired_difference(first: np.ndarray, second: np.ndarray, clusters: np.ndarray, resampling: Resampling) -> Estimate:
     """Mean of first - second over rows that belong together: same initial state, same randomness.
 
     first, second: (n,) or (n, k), row by row a pair.
@@ -160,9 +156,7 @@ def _sums_interval(
             return np.asarray(combine(*sums), dtype=np.float64)
 
     value = statistic(totals)[0]
-    replicates = np.concatenate(
-        [statistic([w @ term for term in terms]) for w in resampling.weights(len(terms[0]))]
-    )
+    replicates = np.concatenate([statistic([w @ term for term in terms]) for w in resampling.weights(len(terms[0]))])
     return _defined_interval(
         value,
         replicates,

@@ -40,9 +40,7 @@ class NullDistribution:
         return self.observed - self.null.mean(axis=0)
 
 
-def p_values(
-    observed: float | np.ndarray, null: np.ndarray, alternative: str = "two-sided"
-) -> float | np.ndarray:
+def p_values(observed: float | np.ndarray, null: np.ndarray, alternative: str = "two-sided") -> float | np.ndarray:
     """Permutation p-values, (1 + number at least as extreme) / (1 + permutations): never 0.
 
     observed: number or (k,).

@@ -59,9 +59,7 @@ def split_of_episodes(episodes: np.ndarray, fractions: Sequence[float], salt: st
     return np.searchsorted(bounds, position, side="right").astype(np.int8)
 
 
-def separate_groups(
-    codes: np.ndarray, groups: np.ndarray, fractions: Sequence[float], salt: str
-) -> np.ndarray:
+def separate_groups(codes: np.ndarray, groups: np.ndarray, fractions: Sequence[float], salt: str) -> np.ndarray:
     """Exclude rows until no group of near-identical rows occurs in more than one split.
 
     codes: (n,) split code of each row.

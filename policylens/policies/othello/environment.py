@@ -44,7 +44,8 @@ def rollout(
 
     steps: episode int64, step int32 (plies since the start of the game, opening included), group uint64 (key of
     the position's symmetry class), cells int8 (n, 36), legal bool (n, 37), action int16, search_value float32 in
-    [-1, 1] for the side to move, visits uint16 (n, 37). A forced move is not searched: one visit.
+    [-1, 1] for the side to move, visits uint16 (n, 37). The visits
+    add up to `simulations`, except that a forced move has only those left from the search before it, or one.
     episodes: episode int64, length int32 (recorded steps), opening_plies int32, outcome int32 (final disc
     difference seen from the player who moved first in the game).
     """

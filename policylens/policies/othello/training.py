@@ -92,15 +92,15 @@ class TrainingSettings:
 
     @property
     def play(self) -> PlaySettings:
-        """How the games of self-play are played."""
+        """How the games of self-play are played; floats always, as each mixture of types is compiled anew."""
         return PlaySettings(
             simulations=self.simulations,
             first_opening=self.opening_plies[0],
             last_opening=self.opening_plies[1],
-            temperature=self.temperature,
+            temperature=float(self.temperature),
             temperature_plies=self.temperature_plies,
-            noise_weight=self.noise_weight,
-            noise_shape=self.noise_shape,
+            noise_weight=float(self.noise_weight),
+            noise_shape=float(self.noise_shape),
         )
 
     def learning_rate_at(self, step: int, progress: float) -> float:
@@ -127,7 +127,7 @@ class _Run:
         settings = self.settings
         first = self.iteration * settings.games
         evaluate = network_evaluator(self.network, getattr(torch, settings.inference_dtype))
-        puct = Puct(settings.exploration, settings.reduction)
+        puct = Puct(float(settings.exploration), float(settings.reduction))
         episodes = range(first, first + settings.games)
         games = play_games(evaluate, settings.play, puct, episodes, self.seed, settings.lanes)
         fresh = self.replay.add(sorted(games, key=lambda game: int(game[1]["episode"])))

@@ -1,23 +1,21 @@
-"""The architectures by name. Each is one file, loaded when asked for."""
+"""The architectures by name: one file each."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from policylens.errors import UserError
-from policylens.sae.settings import ARCHITECTURES
+from policylens.sae.architecture import Architecture
+from policylens.sae.architectures.standard import Standard
+from policylens.sae.architectures.topk import TopK
 
-if TYPE_CHECKING:
-    from policylens.sae.architecture import Architecture
-
-_CLASSES = {"standard": "Standard", "topk": "TopK"}
+REGISTRY: dict[str, type[Architecture]] = {"standard": Standard, "topk": TopK}
 
 
 def build(settings: Mapping[str, Any]) -> Architecture:
     """The architecture that resolved settings ask for."""
     name = settings["architecture"]
-    if name not in _CLASSES:
-        raise UserError(f"architecture {name!r} is not known; there are: {', '.join(ARCHITECTURES)}")
-    return getattr(importlib.import_module(f"policylens.sae.architectures.{name}"), _CLASSES[name])(settings)
+    if name not in REGISTRY:
+        raise UserError(f"architecture {name!r} is not known; there are: {', '.join(sorted(REGISTRY))}")
+    return REGISTRY[name](settings)
