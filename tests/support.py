@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,14 @@ def refused(*parts: str) -> Iterator[None]:
 def tree(folder: Path) -> dict[str, bytes]:
     """Relative path -> content of every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def soon(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """What a condition gives as soon as that is true, or falsehood if it takes far too long."""
+    end = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return found
 
 
 # A small policy of the module family

@@ -69,6 +69,14 @@ def test_look_ahead_is_minimax_over_the_heuristic(seed, depth):
     assert solver.alpha_beta(own, opp, depth, -solver.INFINITY, solver.INFINITY) == looked_ahead(cells, depth)
 
 
+def test_a_pass_costs_no_depth():
+    passing = [cells for cells in map(random_position, range(1200)) if actions(cells) == [PASS]]
+    assert len(passing) > 5
+    for cells in passing:
+        (own,), (opp,) = boards([cells])
+        assert solver.alpha_beta(own, opp, 1, -solver.INFINITY, solver.INFINITY) == looked_ahead(cells, 1)
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(-60, 60))
 def test_a_narrow_window_bounds_the_score(seed, centre):

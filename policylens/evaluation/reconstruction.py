@@ -48,7 +48,7 @@ def row_table(sae: SAE, activations: np.ndarray, batch_rows: int = BATCH_ROWS) -
         active = strength > sae.cfg.active_threshold
         fired += active.sum(0)
         terms = [(x - sae.decode(f)).square(), x.square(), (x - mean).square(), active, strength * sae.scale]
-        parts.append(torch.stack([term.sum(1, dtype=torch.float64) for term in terms]).cpu())
+        parts.append(torch.stack([term.sum(1).float() for term in terms]).cpu().double())
     error, energy, spread, active, strength = torch.cat(parts, dim=1)
     loss = sae.architecture.objective(error * sae.scale**2, strength, sae.cfg.d_in)
     columns = (error, energy, spread, active, strength, loss, fired)

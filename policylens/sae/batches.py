@@ -12,17 +12,17 @@ from policylens.errors import UserError
 from policylens.sae.normalisation import CHUNK_ROWS, Normalisation
 
 
-def as_rows(activations: np.ndarray | Tensor, device: str) -> Tensor:
-    """Activations as an (n, d) float tensor on a device, checked: not empty, every value finite."""
-    if isinstance(activations, np.ndarray):
-        activations = torch.from_numpy(np.require(activations, requirements="W"))
+def as_rows(activations: np.ndarray | Tensor) -> Tensor:
+    """Activations as an (n, d) float tensor, checked: not empty, every value finite."""
     rows = activations
+    if isinstance(rows, np.ndarray):
+        rows = torch.from_numpy(np.require(rows, requirements="W"))
     if rows.ndim != 2 or not rows.is_floating_point():
         raise UserError(f"activations: (rows, width) floats needed, got {rows.dtype} of shape {tuple(rows.shape)}")
     if rows.shape[0] == 0 or rows.shape[1] == 0:
         raise UserError(f"activations: there is nothing to train on (shape {tuple(rows.shape)})")
     _check_finite(rows)
-    return rows.to(device)
+    return rows
 
 
 def _check_finite(rows: Tensor) -> None:

@@ -66,7 +66,7 @@ _SHARED_DEFAULTS = {
     "rescale": True,
     "precision": "float32",
     "log_points": 50,
-    "monitor_rows": 8192,
+    "monitor_rows": 2048,
 }
 
 DEFAULTS: dict[str, dict[str, Any]] = {

@@ -41,13 +41,14 @@ def train(
     progress: passes the steps on, and may show them. origin: names for cfg.json (policy, checkpoint, site...).
 
     Returns the SAE on raw activations and its history: rows of step, loss, reconstruction (mean ||x - x_hat||^2),
-    sparsity (the penalty before its weight), l0 and dead (share of latents), all measured on the same training rows
-    and in the units of the normalised data. Raises UserError for rows that are not finite, and for a training that
-    diverges.
+    sparsity (mean sum_i f_i ||W_dec,i||), l0 and dead (share of latents never active), all measured on the same
+    training rows and in the units of the normalised data. Raises UserError for rows that are not finite, and for a
+    training that diverges.
     """
     settings = resolve(settings)
-    rows = as_rows(activations, device)
+    rows = as_rows(activations)
     normalisation = measure(rows, centre=settings["centre"], rescale=settings["rescale"])
+    rows = rows.to(device)
     member = Member(settings, rows.shape[1], stream(seed, INITIALISATION), device)
     batches = Batches(
         rows,
@@ -92,14 +93,18 @@ def measured(member: Member, monitor: Tensor) -> Row:
     sae, p = member.architecture, member.parameters
     norms = p["W_dec"].norm(dim=1)
     fired = torch.zeros_like(norms, dtype=torch.bool)
-    totals = torch.zeros(4, dtype=torch.float64)
+    totals = torch.zeros(3, dtype=torch.float64)
     for tile in monitor.split(sae.tile_rows(monitor)):
-        terms = sae.loss(p, tile, member.memory, member.progress)
-        active = sae.encode(p, tile) * norms > member.settings["active_threshold"]
+        f = sae.encode(p, tile)
+        error, strength = sae.decode(p, f) - tile, f * norms
+        active = strength > member.settings["active_threshold"]
         fired |= active.any(0)
-        totals += len(tile) * torch.tensor([*map(float, terms), float(active.sum()) / len(tile)])
-    values = (totals / len(monitor)).tolist()
-    return dict(zip(HISTORY, (member.step, *values, float((~fired).float().mean())), strict=True))
+        totals += torch.stack([part.sum().float() for part in (error.square(), strength, active)]).cpu()
+    reconstruction, sparsity, l0 = totals / len(monitor)
+    loss = sae.objective(reconstruction, sparsity, monitor.shape[1], member.progress)
+    dead = (~fired).float().mean()
+    values = (float(value) for value in (loss, reconstruction, sparsity, l0, dead))
+    return dict(zip(HISTORY, (member.step, *values), strict=True))
 
 
 def check(member: Member, latest: Row, limit: float) -> None:

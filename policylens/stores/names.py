@@ -12,6 +12,7 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 """Regular expression of a block name (policy, checkpoint, source, capture, sweep, member, site...)."""
 
 _NAME = re.compile(NAME)
+_HASHED = re.compile(r".*_[0-9a-f]{8}")
 _LONGEST = 64
 
 
@@ -34,6 +35,7 @@ def slug(label: str) -> str:
 def slugs(labels: Iterable[str]) -> dict[str, str]:
     """Label -> slug, all different: labels whose slugs collide get the first 8 hex digits of their sha256.
 
+    So do labels that look as if they had some already: no label can take the name that another one gets.
     The mapping does not depend on the order of the labels, and a manifest that keeps it makes it reversible.
     """
     labels = list(dict.fromkeys(labels))
@@ -41,7 +43,10 @@ def slugs(labels: Iterable[str]) -> dict[str, str]:
     taken: dict[str, int] = {}
     for name in plain.values():
         taken[name] = taken.get(name, 0) + 1
-    return {label: name if taken[name] == 1 else _hashed(label, name) for label, name in plain.items()}
+    return {
+        label: _hashed(label, name) if taken[name] > 1 or _HASHED.fullmatch(name) else name
+        for label, name in plain.items()
+    }
 
 
 def _hashed(label: str, name: str) -> str:
