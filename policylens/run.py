@@ -17,7 +17,7 @@ from policylens.policies.registry import load_policy
 from policylens.stores.tables import INDEX, Table, open_table
 
 if TYPE_CHECKING:
-    from policylens.sae.architecture import SAE
+    from policylens.sae.base import SAE
 
 
 class Run:

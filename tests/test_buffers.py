@@ -76,20 +76,27 @@ def test_after_an_error_nothing_more_runs_and_nobody_waits_for_ever():
         gate.wait(10)
         raise OSError("full")
 
-    with pytest.raises(OSError, match="full"), WriteQueue() as queue:
+    def use(queue):
         queue.put(fail)
         later = queue.put(ran.append, 1)
         gate.set()
         assert later.wait(10)
         queue.put(ran.append, 2)
+
+    with pytest.raises(OSError, match="full"), WriteQueue() as queue:
+        use(queue)
     assert ran == []
 
 
 def test_leaving_by_an_exception_skips_what_waits():
     ran, gate = [], threading.Event()
-    with pytest.raises(KeyError), WriteQueue() as queue:
+
+    def use(queue):
         queue.put(gate.wait, 10)
         queue.put(ran.append, 1)
         threading.Timer(0.05, gate.set).start()
         raise KeyError
+
+    with pytest.raises(KeyError), WriteQueue() as queue:
+        use(queue)
     assert ran == []

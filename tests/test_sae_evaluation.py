@@ -308,10 +308,7 @@ def test_bfloat16_captures_are_read_as_what_they_mean():
     assert np.array_equal(values, x.float().numpy()[[3, 1]])
 
 
-MEMBERS = {
-    "topk": {"architecture": "topk", "latents": 16, "k": 3, "steps": 30, "batch_rows": 32},
-    "standard": {"architecture": "standard", "latents": 16, "sparsity": 0.5, "steps": 30, "batch_rows": 32},
-}
+MEMBERS = {"top": {"architecture": "topk", "latents": 16, "k": 3, "steps": 30, "batch_rows": 32}}
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +338,7 @@ def test_programs_from_capture_to_figures(captured):
         run_script("evaluate_sae", "--sae", sweep / name, *at, *policy, "--out", sweep / name / "metrics.json")
     metrics = [sweep / name / "metrics.json" for name in MEMBERS]
     run_script("summarise_sweep", "--metrics", *metrics, "--title", "x", "--out", sweep / "evaluation")
-    cfg = json.loads((sweep / "topk" / "cfg.json").read_text())
+    cfg = json.loads((sweep / "top" / "cfg.json").read_text())
     record = json.loads((small.checkpoint / "policy.json").read_text())
     assert [cfg[key] for key in ("policy", "checkpoint", "site", "capture")] == ["small", "trained", "second", "own"]
     assert cfg["checkpoint_sha256"] == record["weights"]["sha256"]
@@ -356,7 +353,7 @@ def test_programs_from_capture_to_figures(captured):
 
 def test_programs_refuse_in_one_line(captured):
     small, capture = captured
-    bad = {**MEMBERS["topk"], "k": 17}
+    bad = {**MEMBERS["top"], "k": 17}
     words = ["--capture", capture, "--site", "second", "--settings", as_word(bad), "--out", small.folder / "sae"]
     assert "k is 17" in clear_line(run(script_command("train_sae", *words)))
     words = ["--sae", small.folder / "none", "--capture", capture, "--site", "second", "--out", small.folder / "m.json"]

@@ -131,3 +131,10 @@ def test_an_interrupted_save_leaves_no_sae_that_looks_whole(saved, monkeypatch):
         save_sae(saved, random_sae("topk", 4, 6, 1), HISTORY)
     with refused("cfg.json"):
         load_sae(saved)
+
+
+def test_weights_of_another_sae_are_refused(saved, tmp_path):
+    save_sae(tmp_path / "other", random_sae("topk", 4, 6, 1), HISTORY)
+    (tmp_path / "other" / "sae_weights.safetensors").replace(saved / "sae_weights.safetensors")
+    with refused("sae_weights.safetensors", "sha256"):
+        load_sae(saved)

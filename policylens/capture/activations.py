@@ -20,10 +20,10 @@ from policylens.policies.sites import Site
 from policylens.progress import progress
 from policylens.stores.store import Group, StoreWriter
 
-BUFFERED_BYTES = 256 * 2**20
+BUFFERED_BYTES = 128 * 2**20
 """All sites of a capture share this much buffer, so that memory does not grow with their number."""
 
-PIECE_VALUES = 2**20
+PIECE_VALUES = 2**18
 """Activations are converted, checked and copied so many at a time: few enough to stay in the processor's cache."""
 
 

@@ -107,6 +107,6 @@ def download(address: HubAddress) -> tuple[Path, str]:
         hf_hub_download(address.repo, f"{prefix}{WEIGHTS}", revision=commit)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         first = " ".join(str(error).split())[:160]
-        where = f"hf://{address.repo}@{address.revision}/{address.path}"
+        where = f"hf://{address.repo}@{address.revision}/{address.path}".rstrip("/")
         raise UserError(f"{where}: cannot be downloaded ({first})") from None
     return record.parent, commit

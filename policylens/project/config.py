@@ -6,6 +6,7 @@ together can tell: names that no block has, sites that the policy lacks, capabil
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -284,11 +285,19 @@ def _check_files(paths: Iterable[str], where: str) -> None:
     for path in paths:
         if not Path(path).exists():
             raise UserError(f"{where}: there is no file {path}")
-        check_suffix(Path(path))
+        with _naming(where):
+            check_suffix(Path(path))
 
 
 def _check_split(block: Mapping[str, Any], where: str) -> None:
-    try:
+    with _naming(f"{where}.split"):
         shares(block["split"])
+
+
+@contextlib.contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Put the place in the config before what is wrong with it."""
+    try:
+        yield
     except UserError as error:
-        raise UserError(f"{where}.split: {error}") from None
+        raise UserError(f"{where}: {error}") from None

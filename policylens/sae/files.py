@@ -11,7 +11,7 @@ import torch
 from policylens.errors import UserError
 from policylens.sae.architectures import build
 from policylens.sae.base import SAE, SAEConfig
-from policylens.stores.files import read_json, read_tensors, write_json, write_tensors
+from policylens.stores.files import read_json, read_tensors, sha256_of_file, write_json, write_tensors
 from policylens.stores.schemas import check_against
 from policylens.stores.tabular import write_csv
 
@@ -31,7 +31,8 @@ def save_sae(folder: Path, sae: SAE, history: Sequence[Mapping[str, Any]] = ()) 
     write_tensors(folder / WEIGHTS, sae.tensors)
     write_json(folder / TRAINING, {"format": 1, "history": list(history)})
     write_csv(folder / "training.csv", list(history))
-    write_json(folder / CONFIG, sae.cfg.record())
+    weights = {"file": WEIGHTS, "sha256": sha256_of_file(folder / WEIGHTS)}
+    write_json(folder / CONFIG, {**sae.cfg.record(), "weights": weights})
 
 
 def load_sae(folder: Path) -> SAE:
@@ -42,6 +43,7 @@ def load_sae(folder: Path) -> SAE:
     folder = Path(folder)
     record = read_json(folder / CONFIG)
     check_against("sae_cfg", record, folder / CONFIG)
+    weights = record.pop("weights")
     cfg = SAEConfig(**record)
     if cfg.settings.get("latents") != cfg.d_sae or cfg.settings.get("architecture") != cfg.architecture:
         raise UserError(f"{folder / CONFIG}: its settings contradict d_sae or architecture; restore the file")
@@ -49,6 +51,8 @@ def load_sae(folder: Path) -> SAE:
         raise UserError(f"{folder / CONFIG}: normalisation.mean must have d_in = {cfg.d_in} numbers; restore the file")
     tensors = read_tensors(folder / WEIGHTS)
     _check_tensors(folder / WEIGHTS, cfg, tensors)
+    if sha256_of_file(folder / WEIGHTS) != weights["sha256"]:
+        raise UserError(f"{folder / WEIGHTS}: its sha256 is not the one in {CONFIG}; train or copy the SAE again")
     return SAE(cfg, tensors)
 
 

@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from policylens.errors import UserError
-from policylens.policies.checkpoint import write_checkpoint
+from policylens.policies.checkpoint import read_checkpoint, write_checkpoint
 from policylens.policies.othello.evaluation import network_evaluator
 from policylens.policies.othello.network import initial_network
 from policylens.policies.othello.replay import FIELDS, Replay
@@ -50,6 +50,7 @@ class TrainingSettings:
     replay: positions kept. reuse: how often each position is drawn. search_share: weight of the search's value
     in the value target, the rest being the game's result. learning_rate: peak, after a linear warm-up of
     `warm_up` steps and before a cosine to a fiftieth. clip: largest gradient norm.
+    start: folder of a checkpoint to start from instead of a random network.
     """
 
     iterations: int
@@ -75,6 +76,7 @@ class TrainingSettings:
     warm_up: int = 100
     weight_decay: float = 1e-3
     clip: float = 1.0
+    start: str | None = None
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> TrainingSettings:
@@ -115,6 +117,7 @@ class _Run:
     def __init__(self, settings: TrainingSettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
         self.network = initial_network(settings.architecture, seed)
+        self.start_sha256 = _take_weights(self.network, settings) if settings.start else None
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -205,7 +208,20 @@ class _Run:
     def identity(self) -> dict[str, Any]:
         """What must be equal for a state to be resumed (how often it is saved need not be)."""
         kept = {name: value for name, value in asdict(self.settings).items() if name not in ("save_every", "snapshots")}
-        return json.loads(json.dumps({"seed": self.seed, "settings": kept}))
+        started = {"start_sha256": self.start_sha256} if self.start_sha256 else {}
+        return json.loads(json.dumps({"seed": self.seed, "settings": kept, **started}))
+
+
+def _take_weights(network: Network, settings: TrainingSettings) -> str:
+    """Load the checkpoint that a run starts from; returns the sha256 of its weights."""
+    record, tensors = read_checkpoint(Path(settings.start))
+    if record["family"] != "othello" or record["architecture"] != dict(settings.architecture):
+        raise UserError(
+            f"{settings.start}: is a checkpoint of another family or architecture; start from one with "
+            f"{dict(settings.architecture)}"
+        )
+    network.load_state_dict(tensors)
+    return record["weights"]["sha256"]
 
 
 def _group(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

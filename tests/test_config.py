@@ -1,0 +1,358 @@
+"""config.yaml: every fault is one clear line that names its place; and the grammar of paths."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import REPOSITORY, WIDTH, environment, make_small, refused
+
+from policylens.policies.importing import import_checkpoint
+from policylens.project.config import RULES, Config, load_config
+from policylens.project.paths import PATHS, all_paths, check_targets, headline_paths, parse
+from policylens.stores.names import NAME
+
+OTHELLO = {
+    "format": 1,
+    "family": "othello",
+    "architecture": {"width": 4, "blocks": 2, "hidden": 8},
+    "weights": {"file": "model.safetensors", "sha256": "0" * 64, "tensors": {}},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with what the config names: the small policy's files, and an Othello checkpoint's record."""
+    folder = tmp_path_factory.mktemp("config")
+    make_small(folder)
+    shutil.rmtree(folder / "results")
+    (folder / "othello").mkdir()
+    (folder / "othello" / "policy.json").write_text(json.dumps(OTHELLO))
+    for number in range(2):
+        shutil.copytree(folder / "othello", folder / f"step-{number}")
+    (folder / "notes.csv").write_text("")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(place, monkeypatch):
+    monkeypatch.chdir(place)
+
+
+def sound():
+    """A config with everything in it."""
+    options = {
+        "class": "network.py:Net",
+        "arguments": {"width": WIDTH},
+        "inputs": ["observation"],
+        "head": "discrete",
+        "sites": {"first": WIDTH, "second": WIDTH},
+    }
+    return {
+        "seed": 3,
+        "compute": {"device": "cpu", "batch_rows": 64},
+        "resources": {"train_sae": {"threads": 2}},
+        "demo": ["results/own/trained/sae/sweep/index.json"],
+        "policies": {
+            "own": {
+                "family": "module",
+                "checkpoints": {"trained": {"path": "weights.pt", "options": options}},
+                "sources": {"files": {"import": ["one.npz", "two.npz"]}},
+                "captures": {"both": {"source": "files", "sites": ["first", "second"]}},
+                "sae": {
+                    "sweep": {
+                        "capture": "both",
+                        "sites": ["second"],
+                        "settings": {"steps": 10},
+                        "members": {"plain": {"architecture": "standard", "latents": 16, "sparsity": 0.5}},
+                        "grid": [{"architecture": "topk", "latents": [16, 32], "k": [2, 4]}],
+                    }
+                },
+            },
+            "board": {
+                "family": "othello",
+                "checkpoints": {
+                    "final": {"path": "othello"},
+                    "step": {"series": "step-{}", "members": ["0", "1"]},
+                },
+                "training": {"run": {"settings": {"iterations": 2}}},
+                "strength": {"quick": {"settings": {}}},
+                "sources": {
+                    "games": {"checkpoint": "final", "episodes": 10, "parts": 3, "rollout": {"simulations": 4}}
+                },
+                "labels": {"truth": {"sources": ["games"], "names": ["parity", "empties"]}},
+                "captures": {"demo": {"source": "games", "sites": ["block_1", "block_2"], "prunable": True}},
+            },
+            "recorded": {
+                "family": "activations",
+                "checkpoints": {"theirs": {}},
+                "captures": {"all": {"import": ["one.npz"], "sites": ["layer"], "each_row_is_an_episode": True}},
+            },
+        },
+    }
+
+
+def changed(path, value):
+    """The sound config with one entry set (or taken away, by ...); path: keys joined by "."."""
+    config = sound()
+    *folders, last = path.split(".")
+    entry = config
+    for key in folders:
+        entry = entry[int(key)] if isinstance(entry, list) else entry[key]
+    if value is ...:
+        del entry[last]
+    else:
+        entry[last] = value
+    return config
+
+
+def test_the_sound_config_is_sound():
+    config = Config(sound())
+    assert list(config["board"].checkpoints) == ["final", "step-0", "step-1"]
+    assert config["board"].checkpoints["step-1"].path == "step-1"
+    members = config["own"].sweeps["sweep"]["members"]
+    assert list(members) == ["plain", "topk_m16_k2", "topk_m16_k4", "topk_m32_k2", "topk_m32_k4"]
+    assert members["topk_m32_k2"]["latents"] == 32
+    assert {member["steps"] for member in members.values()} == {10}
+    assert config["own"].sources["files"]["parts"] == 2
+    assert config["own"].sources["files"]["seed"] == 3
+    assert config["own"].parts(config["own"].captures["both"]) == ["part-0000", "part-0001"]
+    assert config["own"].captures["both"]["dtype"] == "float16"
+
+
+OWN, BOARD = "policies.own", "policies.board"
+SWEEP = f"{OWN}.sae.sweep"
+GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
+
+FAULTS = [
+    # misspelt keys
+    ("polices", {}, "unknown key 'polices'; did you mean 'policies'?"),
+    (f"{OWN}.captrues", {}, f"{OWN}: unknown key 'captrues'; did you mean 'captures'?"),
+    (f"{OWN}.captures.both.dtpye", "float16", f"{OWN}.captures.both: unknown key 'dtpye'; did you mean 'dtype'?"),
+    (f"{OWN}.checkpoints.trained.pth", "x", f"{OWN}.checkpoints.trained: unknown key 'pth'; did you mean 'path'?"),
+    (f"{OWN}.checkpoints.trained.options.inptus", [], "unknown key 'inptus'; did you mean 'inputs'?"),
+    (f"{BOARD}.sources.games.episode", 3, f"{BOARD}.sources.games: unknown key 'episode'; did you mean 'episodes'?"),
+    (f"{BOARD}.sources.games.rollout.simulation", 3, "rollout: unknown key 'simulation'; did you mean 'simulations'?"),
+    (f"{BOARD}.training.run.settings.iteration", 3, "settings: unknown key 'iteration'; did you mean 'iterations'?"),
+    (f"{SWEEP}.settings.learning_rat", 0.1, "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+    (f"{SWEEP}.evaluation", {"spilt": "test"}, f"{SWEEP}.evaluation: unknown key 'spilt'; did you mean 'split'?"),
+    ("compute.devise", "cpu", "compute: unknown key 'devise'; did you mean 'device'?"),
+    # what is missing
+    ("policies", ..., "'policies' is missing"),
+    (f"{OWN}.family", ..., f"{OWN}: 'family' is missing"),
+    (f"{OWN}.captures.both.sites", ..., f"{OWN}.captures.both: 'sites' is missing"),
+    (f"{OWN}.checkpoints.trained.options.class", ..., "options: 'class' is missing"),
+    (f"{BOARD}.training.run.settings", {}, "settings: 'iterations' is missing"),
+    (f"{SWEEP}.members.plain.sparsity", ..., f"{SWEEP}.plain: 'sparsity' is missing"),
+    # what there is not
+    (f"{OWN}.family", "modul", "there is no policy family 'modul'"),
+    (f"{OWN}.checkpoints.trained.path", "gone.pt", f"{OWN}.checkpoints.trained: there is no checkpoint at gone.pt"),
+    (f"{OWN}.sources.files.import", ["gone.npz"], f"{OWN}.sources.files: there is no file gone.npz"),
+    (f"{OWN}.sources.files.import", ["notes.csv"], f"{OWN}.sources.files: notes.csv: can read .npz"),
+    ("policies.recorded.captures.all.import", ["gone.npz"], "captures.all: there is no file gone.npz"),
+    (f"{OWN}.captures.both.source", "file", f"{OWN}.captures.both: there is no source 'file'; did you mean 'files'?"),
+    (f"{OWN}.captures.both.sites", ["frist"], "no site of the checkpoint 'trained' 'frist'; did you mean 'first'?"),
+    (f"{BOARD}.captures.demo.sites", ["block_3"], "no site of the checkpoint 'final' 'block_3'; did you mean 'block_"),
+    (f"{BOARD}.sources.games.checkpoint", "finale", "there is no checkpoint 'finale'; did you mean 'final'?"),
+    (f"{BOARD}.labels.truth.sources", ["game"], "there is no source 'game'; did you mean 'games'?"),
+    (f"{BOARD}.labels.truth.names", ["pairity"], "no label of the family 'othello' 'pairity'; did you mean 'parity'?"),
+    (f"{SWEEP}.capture", "bth", f"{SWEEP}: there is no capture 'bth'; did you mean 'both'?"),
+    (f"{SWEEP}.sites", ["third"], f"{SWEEP}: there is no site in the capture 'both' 'third'; there are: first, second"),
+    (f"{SWEEP}.members.plain.architecture", "jumprelu", f"{SWEEP}.plain: architecture 'jumprelu' is not known"),
+    # what a family cannot do
+    (f"{OWN}.sources.files", {"checkpoint": "trained", "episodes": 3, "rollout": {}}, "needs the capability 'rollout'"),
+    (f"{OWN}.labels", {"truth": {"sources": ["files"], "names": ["x"]}}, "needs the capability 'labels'"),
+    (f"{OWN}.training", {"run": {"settings": {}}}, f"{OWN}.training.run needs the capability 'training'"),
+    (f"{OWN}.strength", {"run": {"settings": {}}}, f"{OWN}.strength.run needs the capability 'strength'"),
+    ("policies.recorded.captures.all", {"source": "x", "sites": ["a"]}, "needs the capability 'run'"),
+    (f"{BOARD}.checkpoints.final.path", "weights.pt", "weights.pt has no policy.json; importing it needs the capability"),
+    # names
+    (f"{OWN}.captures.../../x", {"source": "files", "sites": ["first"]}, "captures: '../../x': a name may hold letters"),
+    ("policies.../../x", {"family": "module", "checkpoints": {}}, "policies: '../../x': a name may hold letters"),
+    (f"{BOARD}.labels.truth.names", ["../../x"], f"{BOARD}.labels.truth.names.0: '../../x': a name may hold letters"),
+    (f"{OWN}.captures.both.sites", ["../../x"], f"{OWN}.captures.both.sites.0: '../../x': a name may hold letters"),
+    (f"{SWEEP}.members.../../x", GOOD, f"{SWEEP}.members: '../../x': a name may hold letters"),
+    (f"{BOARD}.checkpoints.step.members", ["../../x"], "members.0: '../../x': a name may hold letters"),
+    (f"{BOARD}.checkpoints.step.members", [7], "members.0: 7: a name may hold letters"),
+    (f"{BOARD}.checkpoints.step.members", ["0", "0"], "has non-unique elements"),
+    (f"{BOARD}.checkpoints.step-1", {"path": "othello"}, "the checkpoint 'step-1' stands there twice"),
+    (f"{BOARD}.checkpoints.step.members", ["x" * 64], "cannot be part of a path"),
+    (f"{BOARD}.checkpoints.sources", {"path": "othello"}, "sources: this name is taken by a folder of results/"),
+    ("policies.training", {"family": "othello", "checkpoints": {}}, "policies.training: this name is taken"),
+    ("policies.logs", {"family": "othello", "checkpoints": {}}, "policies.logs: this name is taken"),
+    ("policies.demo", {"family": "othello", "checkpoints": {}}, "policies.demo: this name is taken"),
+    (f"{SWEEP}.members.evaluation", GOOD, f"{SWEEP}: the member name 'evaluation' is taken"),
+    # shapes and numbers
+    (f"{BOARD}.checkpoints.step.series", "step", "series: 'step': a series is a path with {}"),
+    (f"{BOARD}.checkpoints.step", {"series": "step-{}"}, "checkpoints.step: a checkpoint has a path, or is a series"),
+    (f"{BOARD}.checkpoints.final.members", ["a"], "checkpoints.final: a checkpoint has a path, or is a series"),
+    (f"{BOARD}.checkpoints.final", {}, "checkpoints.final: needs a path, or is a series with members"),
+    (f"{OWN}.checkpoints.trained.path", "hf://org/repo/path", "write hf://org/repo@revision/path"),
+    (f"{OWN}.checkpoints.trained.path", "hf://org/repo@main/path", "write hf://org/repo@revision/path"),
+    (f"{OWN}.sources.files.parts", 2, f"{OWN}.sources.files: a source is either rollouts"),
+    (f"{BOARD}.sources.games.rollout", ..., f"{BOARD}.sources.games: a source is either rollouts"),
+    (f"{BOARD}.sources.games.parts", 11, f"{BOARD}.sources.games: 11 parts cannot hold 10 whole episodes"),
+    (f"{BOARD}.sources.games.episodes", 0, f"{BOARD}.sources.games.episodes: 0 is less than the minimum of 1"),
+    (f"{OWN}.captures.both.import", ["one.npz"], f"{OWN}.captures.both: a capture records a source, or imports files"),
+    (f"{OWN}.captures.both.dtype", "float8", "dtype: 'float8' is not one of ['float16', 'bfloat16', 'float32']"),
+    (f"{OWN}.captures.both.sites", [], f"{OWN}.captures.both.sites: "),
+    (f"{OWN}.sources.files.split", {"train": 0.8, "validation": 0.1, "test": 0.2}, f"{OWN}.sources.files.split: "),
+    (f"{OWN}.sources.files.split", {"train": 0.8, "validation": 0.1, "test": 0.2}, "add up to 1"),
+    (f"{OWN}.sources.files.split", {"train": 1.2, "validation": 0, "test": 0}, "1.2 is greater than the maximum of 1"),
+    (f"{OWN}.sources.files.split", {"train": 1.0}, "'validation' is missing"),
+    ("policies.recorded.captures.all.split", {"train": 0.5, "validation": 0, "test": 0}, "captures.all.split: "),
+    (f"{SWEEP}.members.plain", {"architecture": "topk", "latents": 16, "k": 17}, "k is 17 but there are only 16 latents"),
+    (f"{SWEEP}.grid", [{"architecture": "topk", "latents": [4, 32], "k": [8]}], "k is 8 but there are only 4 latents"),
+    (f"{SWEEP}.grid", [{"latents": [4], "k": [8]}], f"{SWEEP}: a grid needs one architecture"),
+    (f"{SWEEP}.grid", [{"architecture": "topk", "latents": [], "k": 2}], f"{SWEEP}: the grid's latents is an empty list"),
+    (f"{SWEEP}.grid", [{"architecture": "topk", "latents": 16, "k": [2, 2]}], "the member 'topk_k2' stands there twice"),
+    (f"{SWEEP}", {"capture": "both", "sites": ["first"]}, f"{SWEEP}: a sweep needs members or a grid"),
+    ("compute.device", "gpu", "compute.device: 'gpu' does not match"),
+    ("seed", -1, "seed: -1 is less than the minimum of 0"),
+    ("resources.train_sae.threads", 0, "resources.train_sae.threads: 0 is less than the minimum of 1"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "part"), FAULTS, ids=[f"{n}-{fault[0]}" for n, fault in enumerate(FAULTS)])
+def test_each_fault_is_one_clear_line(path, value, part):
+    folder, _, dots = path.partition("../../x")
+    if dots or path.endswith("../../x"):
+        config = sound()
+        entry = config
+        for key in folder.rstrip(".").split("."):
+            entry = entry[key]
+        entry["../../x"] = value
+    else:
+        config = changed(path, value)
+    with refused("my.yaml: ", part):
+        Config(config, "my.yaml")
+
+
+def test_files_that_are_no_config_are_refused(tmp_path):
+    with refused("gone.yaml", "no such config file"):
+        load_config(tmp_path / "gone.yaml")
+    for content, part in ((b"a: [", "not valid YAML"), (b"- a", "a mapping"), (b"\xff\xfe\x00", "not valid YAML"), (b"", "a mapping")):
+        (tmp_path / "c.yaml").write_bytes(content)
+        with refused(str(tmp_path / "c.yaml"), part):
+            load_config(tmp_path / "c.yaml")
+
+
+def test_a_checkpoint_of_another_family_is_refused(place):
+    config = changed(f"{OWN}.checkpoints.trained.path", "othello")
+    with refused("othello/policy.json", "'othello'", "'module'"):
+        Config(config)
+
+
+def test_a_new_site_needs_no_new_import_to_be_known(place):
+    """An earlier import's policy.json does not know it; the options do."""
+    config = sound()
+    checkpoint = config["policies"]["own"]["checkpoints"]["trained"]
+    built = place / "results" / "own" / "trained" / "checkpoint"
+    import_checkpoint("weights.pt", built, "module", checkpoint["options"])
+    checkpoint["options"]["sites"]["policy"] = 4
+    config["policies"]["own"]["captures"]["both"]["sites"].append("policy")
+    try:
+        assert "policy" in Config(config)["own"].sites("trained")
+    finally:
+        shutil.rmtree(place / "results")
+
+
+def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
+    config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
+    config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
+    del config["policies"]["board"]["checkpoints"]["step"]
+    assert Config(config)["board"].sites("final") is None
+    built = place / "results" / "board" / "final" / "checkpoint"
+    built.mkdir(parents=True)
+    try:
+        origin = {"hub": "org/repo", "revision": "v1", "path": "best", "commit": "0" * 40}
+        (built / "policy.json").write_text(json.dumps(OTHELLO | {"origin": origin}))
+        with refused("no site of the checkpoint 'final' 'nowhere'"):
+            Config(config)
+        (built / "policy.json").write_text(json.dumps(OTHELLO | {"origin": origin | {"revision": "v0"}}))
+        assert Config(config)["board"].sites("final") is None, "what was imported before is of another revision"
+    finally:
+        shutil.rmtree(place / "results")
+
+
+def test_the_repositorys_own_config_is_valid_but_for_its_weights(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    if (REPOSITORY / "data/checkpoints/othello/final").exists():
+        assert check_targets(load_config("config.yaml"), ["demo"]) is None
+    else:
+        with refused("there is no checkpoint at data/checkpoints/othello/final"):
+            load_config("config.yaml")
+
+
+def test_config_is_checked_without_heavy_imports():
+    code = (
+        "import sys, yaml; from policylens.project.config import Config; Config(yaml.safe_load(sys.stdin))\n"
+        "heavy = {'torch', 'numba', 'matplotlib', 'zarr', 'xarray', 'pandas', 'scipy'} & sys.modules.keys()\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    words = [sys.executable, "-c", code]
+    result = subprocess.run(words, input=yaml.safe_dump(sound()), env=environment(), capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_no_policy_can_take_a_rules_name():
+    text = "".join(path.read_text() for path in [*REPOSITORY.glob("rules/*.smk"), REPOSITORY / "Snakefile"])
+    found = re.findall(r"^rule (\w+):", text, re.MULTILINE) + re.findall(r"^use rule \w+ as (\w+)", text, re.MULTILINE)
+    assert sorted(found) == sorted(RULES)
+
+
+# Paths
+
+
+def test_all_paths_parse_back():
+    found = list(all_paths(Config(sound())))
+    assert {kind for kind, _ in found} == set(PATHS)
+    assert len({path for _, path in found}) == len(found)
+    for kind, path in found:
+        assert parse(path)[0] == kind
+
+
+names = st.from_regex(NAME, fullmatch=True).filter(lambda name: len(name) <= 64)
+
+
+@settings(max_examples=100)
+@given(st.sampled_from(list(PATHS.values())), st.data())
+def test_a_path_gives_back_its_kind_and_wildcards(entry, data):
+    wildcards = {name: data.draw(names) for name in entry.wildcards}
+    if "part" in wildcards:
+        wildcards["part"] = f"part-{data.draw(st.integers(0, 99999)):04d}"
+    assert parse(entry.template.format(**wildcards)) == (entry.name, wildcards)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["results", "results/a/b", "results/a/../checkpoint/policy.json", "results/a/b/checkpoint/policy.json\n", "demo", "/results/a/b/checkpoint/policy.json"],
+)
+def test_other_paths_are_refused(path):
+    with refused("not a path of this project") if "\n" not in path else pytest.raises(Exception, match="not a path"):
+        parse(path)
+
+
+def test_targets_without_blocks_are_refused():
+    config = Config(sound(), "my.yaml")
+    good = [path for _, path in all_paths(config)]
+    check_targets(config, [*good, "demo", "own", "results/own/trained/checkpoint/model.safetensors"])
+    with refused("my.yaml has no blocks", "did you mean results/own/trained/activations/both/index.json?"):
+        check_targets(config, ["results/own/trained/activations/bth/index.json"])
+    with refused("`policylens paths`"):
+        check_targets(config, ["results/x/y/sae/z/index.json"])
+
+
+def test_headlines_are_the_ends_of_every_policy():
+    config = Config(sound())
+    found = headline_paths(config)
+    assert "results/own/trained/sae/sweep/index.json" in found
+    assert "results/board/sources/games/labels/truth/index.json" in found
+    assert set(found) < {path for _, path in all_paths(config)}
+    assert copy.deepcopy(found) == headline_paths(Config(sound()))
