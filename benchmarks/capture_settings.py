@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,9 @@ TRANSFORMER = Setting("transformer", Transformer, ("block_3", "block_7", "block_
 
 WIDE = Setting("wide", Wide, ("layer_0", "layer_1", "layer_2"), 512)
 """Three sites of 4096 units that cost hardly anything to compute: writing dominates."""
+
+EVEN = Setting("even", partial(Wide, inputs=256), WIDE.sites, WIDE.batch_rows)
+"""The same sites at about as much computing as writing."""
 
 
 def run_forward(setting: Setting, policy: Policy, rows: int) -> None:

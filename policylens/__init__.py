@@ -2,8 +2,8 @@
 
     import policylens
     run = policylens.open_run("results/othello/final")
-    x = run.capture("demo").array("block_2").read(slice(0, 1000))
-    f = run.sae("demo", "block_2", "topk_m1024_k16").encode(x)
+    x = run.activations("demo", "block_2", slice(0, 1000))
+    f = run.sae("demo", "block_2", "topk_k32").encode(x)
 
 docs/notebooks.md goes on from here.
 """

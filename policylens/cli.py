@@ -87,6 +87,7 @@ def _promote(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("training", type=Path, help="a training folder, results/training/{policy}/{training}")
     parser.add_argument("--policy", required=True, help="name under data/checkpoints/")
     parser.add_argument("--snapshots", nargs="+", help="which snapshots, by name; default: all")
+    parser.add_argument("--name", help="what the one chosen snapshot is to be called, e.g. final")
     parser.add_argument("--out", type=Path, default=Path("data/checkpoints"), help="default: data/checkpoints")
     parser.add_argument("--replace", action="store_true", help="overwrite checkpoints of the same name")
     parser.set_defaults(run=_run_promote)
@@ -96,10 +97,9 @@ def _run_promote(arguments: argparse.Namespace) -> None:
     from policylens.policies.promotion import promote
     from policylens.stores.names import check_name
 
-    check_name(arguments.policy, "--policy")
-    for folder in promote(
-        arguments.training, arguments.out / arguments.policy, arguments.snapshots, replace=arguments.replace
-    ):
+    out = arguments.out / check_name(arguments.policy, "--policy")
+    name = arguments.name and check_name(arguments.name, "--name")
+    for folder in promote(arguments.training, out, arguments.snapshots, name=name, replace=arguments.replace):
         print(folder)
 
 

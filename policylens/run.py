@@ -58,6 +58,12 @@ class Run:
         """Activations: `.array(site).read(rows)`, `.coordinate("split")`..."""
         return open_table(self.folder / "activations" / name, row_space)
 
+    def activations(
+        self, capture: str, site: str, rows: np.ndarray | slice | None = None, device: str = "cpu"
+    ) -> torch.Tensor:
+        """Activations at a site as float32, (rows, ..., width), as SAEs take them. rows: see :meth:`Column.read`."""
+        return torch.from_numpy(self.capture(capture).array(site).read(rows)).to(device).float()
+
     def source(self, name: str, row_space: str = "step") -> Table:
         """Observations and what the environment knew of them."""
         return open_table(self.folder.parent / "sources" / name, row_space)

@@ -26,6 +26,8 @@ rule import_checkpoint:
 
 
 rule train_policy:
+    input:
+        training_start,
     output:
         template("training"),
     log:

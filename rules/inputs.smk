@@ -11,6 +11,12 @@ def checkpoint_files(wildcards):
     return [str(file) for file in sorted(path.iterdir()) if file.is_file()] if path.is_dir() else [str(path)]
 
 
+def training_start(wildcards):
+    """The checkpoint that a training run starts from, where it does not start from nothing."""
+    start = CONFIG[wildcards.policy].trainings[wildcards.training]["settings"].get("start")
+    return f"{start}/policy.json" if start else []
+
+
 def source_block(wildcards):
     return CONFIG[wildcards.policy].sources[wildcards.source]
 

@@ -75,26 +75,39 @@ def promote(training, *arguments):
     return policylens("promote", training, "--policy", "mine", "--out", training.parent / "kept", *arguments)
 
 
+def renamed_log(files):
+    """The log of a training goes into the kept folder under the training's name."""
+    return {name.replace("training_log.csv", "training_log_training.csv"): content for name, content in files.items()}
+
+
 def test_promote_copies_snapshots_and_the_log(training):
     result = promote(training)
     kept = training.parent / "kept" / "mine"
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [str(kept / "0000"), str(kept / "final")]
-    assert tree(kept) == tree(training)
+    assert tree(kept) == renamed_log(tree(training))
     assert read_checkpoint(kept / "final", verify=True)[1]["w"].tolist() == [1.0] * 3
 
 
 def test_promote_overwrites_only_when_told(training):
     kept = training.parent / "kept" / "mine"
     assert promote(training, "--snapshots", "final").returncode == 0
-    assert sorted(path.name for path in kept.iterdir()) == ["final", "training_log.csv"]
+    assert sorted(path.name for path in kept.iterdir()) == ["final", "training_log_training.csv"]
     before = tree(kept)
     shutil.rmtree(training / "final")
     write_checkpoint(training / "final", family="module", architecture={}, tensors={"w": torch.zeros(3)})
     assert "final: is already there; give --replace" in clear_line(promote(training))
     assert tree(kept) == before, "nothing is copied if anything is refused"
     assert promote(training, "--replace").returncode == 0
-    assert tree(kept) == tree(training)
+    assert tree(kept) == renamed_log(tree(training))
+
+
+def test_promote_gives_one_snapshot_a_name(training):
+    assert promote(training, "--snapshots", "0000", "--name", "best").returncode == 0
+    kept = training.parent / "kept" / "mine"
+    assert read_checkpoint(kept / "best", verify=True)[1]["w"].tolist() == [0.0] * 3
+    assert "one name is for one snapshot" in clear_line(promote(training, "--name", "best"))
+    assert "'../x' cannot be part of a path" in clear_line(promote(training, "--name", "../x"))
 
 
 def test_promote_refuses_what_it_cannot_trust(training):

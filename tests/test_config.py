@@ -171,9 +171,17 @@ FAULTS = [
     (f"{OWN}.training", {"run": {"settings": {}}}, f"{OWN}.training.run needs the capability 'training'"),
     (f"{OWN}.strength", {"run": {"settings": {}}}, f"{OWN}.strength.run needs the capability 'strength'"),
     ("policies.recorded.captures.all", {"source": "x", "sites": ["a"]}, "needs the capability 'run'"),
-    (f"{BOARD}.checkpoints.final.path", "weights.pt", "weights.pt has no policy.json; importing it needs the capability"),
+    (
+        f"{BOARD}.checkpoints.final.path",
+        "weights.pt",
+        "weights.pt has no policy.json; importing it needs the capability",
+    ),
     # names
-    (f"{OWN}.captures.../../x", {"source": "files", "sites": ["first"]}, "captures: '../../x': a name may hold letters"),
+    (
+        f"{OWN}.captures.../../x",
+        {"source": "files", "sites": ["first"]},
+        "captures: '../../x': a name may hold letters",
+    ),
     ("policies.../../x", {"family": "module", "checkpoints": {}}, "policies: '../../x': a name may hold letters"),
     (f"{BOARD}.labels.truth.names", ["../../x"], f"{BOARD}.labels.truth.names.0: '../../x': a name may hold letters"),
     (f"{OWN}.captures.both.sites", ["../../x"], f"{OWN}.captures.both.sites.0: '../../x': a name may hold letters"),
@@ -207,11 +215,23 @@ FAULTS = [
     (f"{OWN}.sources.files.split", {"train": 1.2, "validation": 0, "test": 0}, "1.2 is greater than the maximum of 1"),
     (f"{OWN}.sources.files.split", {"train": 1.0}, "'validation' is missing"),
     ("policies.recorded.captures.all.split", {"train": 0.5, "validation": 0, "test": 0}, "captures.all.split: "),
-    (f"{SWEEP}.members.plain", {"architecture": "topk", "latents": 16, "k": 17}, "k is 17 but there are only 16 latents"),
+    (
+        f"{SWEEP}.members.plain",
+        {"architecture": "topk", "latents": 16, "k": 17},
+        "k is 17 but there are only 16 latents",
+    ),
     (f"{SWEEP}.grid", [{"architecture": "topk", "latents": [4, 32], "k": [8]}], "k is 8 but there are only 4 latents"),
     (f"{SWEEP}.grid", [{"latents": [4], "k": [8]}], f"{SWEEP}: a grid needs one architecture"),
-    (f"{SWEEP}.grid", [{"architecture": "topk", "latents": [], "k": 2}], f"{SWEEP}: the grid's latents is an empty list"),
-    (f"{SWEEP}.grid", [{"architecture": "topk", "latents": 16, "k": [2, 2]}], "the member 'topk_k2' stands there twice"),
+    (
+        f"{SWEEP}.grid",
+        [{"architecture": "topk", "latents": [], "k": 2}],
+        f"{SWEEP}: the grid's latents is an empty list",
+    ),
+    (
+        f"{SWEEP}.grid",
+        [{"architecture": "topk", "latents": 16, "k": [2, 2]}],
+        "the member 'topk_k2' stands there twice",
+    ),
     (f"{SWEEP}", {"capture": "both", "sites": ["first"]}, f"{SWEEP}: a sweep needs members or a grid"),
     ("compute.device", "gpu", "compute.device: 'gpu' does not match"),
     ("seed", -1, "seed: -1 is less than the minimum of 0"),
@@ -237,7 +257,12 @@ def test_each_fault_is_one_clear_line(path, value, part):
 def test_files_that_are_no_config_are_refused(tmp_path):
     with refused("gone.yaml", "no such config file"):
         load_config(tmp_path / "gone.yaml")
-    for content, part in ((b"a: [", "not valid YAML"), (b"- a", "a mapping"), (b"\xff\xfe\x00", "not valid YAML"), (b"", "a mapping")):
+    for content, part in (
+        (b"a: [", "not valid YAML"),
+        (b"- a", "a mapping"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"", "a mapping"),
+    ):
         (tmp_path / "c.yaml").write_bytes(content)
         with refused(str(tmp_path / "c.yaml"), part):
             load_config(tmp_path / "c.yaml")
@@ -297,7 +322,9 @@ def test_config_is_checked_without_heavy_imports():
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
     words = [sys.executable, "-c", code]
-    result = subprocess.run(words, input=yaml.safe_dump(sound()), env=environment(), capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        words, input=yaml.safe_dump(sound()), env=environment(), capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 
@@ -332,7 +359,14 @@ def test_a_path_gives_back_its_kind_and_wildcards(entry, data):
 
 @pytest.mark.parametrize(
     "path",
-    ["results", "results/a/b", "results/a/../checkpoint/policy.json", "results/a/b/checkpoint/policy.json\n", "demo", "/results/a/b/checkpoint/policy.json"],
+    [
+        "results",
+        "results/a/b",
+        "results/a/../checkpoint/policy.json",
+        "results/a/b/checkpoint/policy.json\n",
+        "demo",
+        "/results/a/b/checkpoint/policy.json",
+    ],
 )
 def test_other_paths_are_refused(path):
     with refused("not a path of this project") if "\n" not in path else pytest.raises(Exception, match="not a path"):

@@ -164,7 +164,15 @@ def test_addresses_are_taken_apart():
 
 @pytest.mark.parametrize(
     "address",
-    ["hf://org/repo", "hf://org/repo/best", "hf://repo@v1", "hf://org/repo@", "hf://org/repo@main/best", "hf://org/repo@v1/../x", "hf://org/repo@v1/a b"],
+    [
+        "hf://org/repo",
+        "hf://org/repo/best",
+        "hf://repo@v1",
+        "hf://org/repo@",
+        "hf://org/repo@main/best",
+        "hf://org/repo@v1/../x",
+        "hf://org/repo@v1/a b",
+    ],
 )
 def test_addresses_without_a_pinned_revision_are_refused(address):
     with refused(address, "hf://org/repo@revision/path", "pinned"):

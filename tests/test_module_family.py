@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import WIDTH, check_protocol, clear_line, observations, policylens, refused, run, run_script, script_command
+from support import (
+    WIDTH,
+    check_protocol,
+    clear_line,
+    observations,
+    policylens,
+    refused,
+    run,
+    run_script,
+    script_command,
+)
 
 from policylens.policies.checkpoint import read_checkpoint
 from policylens.policies.heads import Discrete, Gaussian

@@ -9,7 +9,9 @@ from support import refused
 
 from policylens.stores.names import NAME, check_name, slug, slugs
 
-LABELS = st.text(max_size=100) | st.sampled_from(["../../x", "", ".", "..", "/", "~", "a/b", "CON", "A b", "a_b", "a-b", "ü", "İ"])
+LABELS = st.text(max_size=100) | st.sampled_from(
+    ["../../x", "", ".", "..", "/", "~", "a/b", "CON", "A b", "a_b", "a-b", "ü", "İ"]
+)
 
 
 @given(LABELS)

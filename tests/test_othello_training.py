@@ -204,3 +204,19 @@ def test_settings_are_checked_by_schema_and_by_training(tmp_path):
         train({**SETTINGS, "iteration": 3}, tmp_path / "run", 0, silent)
     with refused("iterations"):
         train({}, tmp_path / "run", 0, silent)
+
+
+def test_a_run_can_start_from_a_checkpoint_and_says_which(trained, tmp_path):
+    start = trained / "iteration-0004"
+    train({**SETTINGS, "iterations": 1, "start": str(start)}, tmp_path / "run", 6, silent)
+    record, first = read_checkpoint(tmp_path / "run" / "iteration-0000")
+    started, tensors = read_checkpoint(start)
+    assert all(torch.equal(first[name], tensor) for name, tensor in tensors.items())
+    assert record["training"]["start_sha256"] == started["weights"]["sha256"]
+
+
+def test_a_start_of_another_architecture_is_refused(trained, tmp_path):
+    other = {**ARCHITECTURE, "hidden": ARCHITECTURE["hidden"] + 1}
+    settings = {**SETTINGS, "architecture": other, "start": str(trained / "iteration-0004")}
+    with refused("iteration-0004", "architecture"):
+        train(settings, tmp_path / "run", 6, silent)

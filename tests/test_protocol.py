@@ -141,7 +141,9 @@ def test_edits_at_two_sites_of_one_pass_compose():
     both = policy.run(batch, read=["block_0", "block_1"], edit=edits)
     first = policy.run(batch, read=["block_1"], edit={"hidden_0": edits["hidden_0"]})
     torch.testing.assert_close(both.reads["block_1"], first.reads["block_1"] + 1)
-    torch.testing.assert_close(both.reads["block_0"], policy.run(batch, read=["embed"]).reads["embed"] + policy.down[0].bias)
+    torch.testing.assert_close(
+        both.reads["block_0"], policy.run(batch, read=["embed"]).reads["embed"] + policy.down[0].bias
+    )
 
 
 def test_an_edit_in_another_precision_comes_back_in_the_policys():

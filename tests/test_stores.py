@@ -10,7 +10,7 @@ import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from support import refused, soon, tree
+from support import refused, tree
 
 from policylens.stores import layout
 from policylens.stores.files import json_text, read_json, write_json

@@ -58,6 +58,7 @@ TRAINING_SETTINGS = {
         "warm_up": _COUNT,
         "weight_decay": _NOT_NEGATIVE,
         "clip": {"type": "number", "exclusiveMinimum": 0},
+        "start": {"type": "string"},
     },
 }
 

@@ -25,7 +25,7 @@ from torch.nn import functional
 from policylens.errors import UserError
 from policylens.policies.checkpoint import read_checkpoint, write_checkpoint
 from policylens.policies.othello.evaluation import network_evaluator
-from policylens.policies.othello.network import initial_network
+from policylens.policies.othello.network import Network, initial_network
 from policylens.policies.othello.replay import FIELDS, Replay
 from policylens.policies.othello.search import Puct
 from policylens.policies.othello.selfplay import PlaySettings, play_games
@@ -207,7 +207,8 @@ class _Run:
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for a state to be resumed (how often it is saved need not be)."""
-        kept = {name: value for name, value in asdict(self.settings).items() if name not in ("save_every", "snapshots")}
+        left_out = {"save_every", "snapshots"} | (set() if self.settings.start else {"start"})
+        kept = {name: value for name, value in asdict(self.settings).items() if name not in left_out}
         started = {"start_sha256": self.start_sha256} if self.start_sha256 else {}
         return json.loads(json.dumps({"seed": self.seed, "settings": kept, **started}))
 
