@@ -3,7 +3,7 @@
     import policylens
     run = policylens.open_run("results/othello/final")
     x = run.activations("demo", "block_2", slice(0, 1000))
-    f = run.sae("demo", "block_2", "topk_k32").encode(x)
+    f = run.sae("demo", "block_2", "topk_m1024_k32").encode(x)
 
 docs/notebooks.md goes on from here.
 """

@@ -6,14 +6,11 @@ import contextlib
 import io
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import yaml
-from support import REPOSITORY, as_word
+from support import REPOSITORY, run_here
 
 from policylens.project.config import Config, PolicyBlock
 from policylens.project.paths import template
@@ -43,16 +40,6 @@ def run_python(page: str) -> tuple[dict[str, Any], str]:
         for block in blocks(page, "python"):
             exec(compile(block, page, "exec"), names)
     return names, printed.getvalue()
-
-
-def run_here(path: str, *arguments: object) -> None:
-    """Run a program of the repository in this process, where torch has been loaded already; it must end well."""
-    words = [str(REPOSITORY / path), *map(as_word, arguments)]
-    with mock.patch.object(sys, "argv", words), mock.patch.object(sys, "path", [str(Path(words[0]).parent), *sys.path]):
-        try:
-            runpy.run_path(words[0], run_name="__main__")
-        except SystemExit as end:
-            assert not end.code, f"{path} ended with {end.code}"
 
 
 def build(config: Config) -> None:

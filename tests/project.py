@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -133,12 +134,15 @@ class Project:
         return "\n".join(f"== {path}\n{path.read_text()}" for path in self.folder.rglob("results/logs/**/*.log"))
 
 
-def write_weights(path: Path, seed: int, width: int = 8) -> None:
-    """Weights of the network above."""
+def write_weights(
+    path: Path, seed: int, width: int = 8, change: Callable[[str, torch.Tensor], torch.Tensor] | None = None
+) -> None:
+    """Weights of the network above; `change` turns each tensor, by name, into what is written."""
     scope: dict[str, object] = {}
     exec(NETWORK, scope)
     torch.manual_seed(seed)
-    torch.save(scope["Net"](width).state_dict(), path)
+    weights = scope["Net"](width).state_dict()
+    torch.save({name: change(name, tensor) if change else tensor for name, tensor in weights.items()}, path)
 
 
 def write_observations(path: Path, number: int, episodes: int = 12, steps: int = 20) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -60,6 +62,17 @@ def run_script(name: str, *arguments: object, **options: Any) -> subprocess.Comp
     result = run(script_command(name, *arguments), **options)
     assert result.returncode == 0, result.stderr
     return result
+
+
+def run_here(path: str, *arguments: object) -> None:
+    """Run a program of the repository in this process, where torch has been loaded already; it must end well."""
+    words = [str(REPOSITORY / path), *map(as_word, arguments)]
+    with mock.patch.object(sys, "argv", words), mock.patch.object(sys, "path", [str(Path(words[0]).parent), *sys.path]):
+        try:
+            runpy.run_path(words[0], run_name="__main__")
+        except SystemExit as end:
+            if end.code:
+                raise AssertionError(f"{path} ended with {end.code}") from end
 
 
 def policylens(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from support import as_word, clear_line, observations, refused, run, run_script, script_command
+from support import as_word, clear_line, observations, refused, run, run_here, script_command
 
 from policylens.capture.imports import import_activations, import_rollout
 from policylens.capture.settings import SPLIT
@@ -105,7 +105,7 @@ def test_several_files_are_several_parts(tmp_path):
     for number in range(2):
         save(tmp_path / f"{number}.npz", activations(number))
         arguments = ["--import", tmp_path / f"{number}.npz", "--part", f"part-000{number}", "--settings", settings]
-        run_script("capture", *arguments, "--out", out / f"part-000{number}.zarr")
+        run_here("workflow_scripts/capture.py", *arguments, "--out", out / f"part-000{number}.zarr")
     table = opened(out, "part-0000", "part-0001")
     expected = np.concatenate([activations(number)["layer_3"] for number in range(2)])
     np.testing.assert_array_equal(table.array("layer_3").read(), expected.astype(np.float16))
@@ -268,9 +268,9 @@ def test_own_observations_become_a_source(tmp_path):
     for number in range(2):
         np.savez(tmp_path / f"{number}.npz", **observations(number))
         arguments = ["--input", tmp_path / f"{number}.npz", "--settings", settings, "--source", "own"]
-        run_script("record_source", *arguments, "--out", out / f"part-000{number}.zarr")
+        run_here("workflow_scripts/record_source.py", *arguments, "--out", out / f"part-000{number}.zarr")
     roots = [out / f"part-000{number}.zarr" / "zarr.json" for number in range(2)]
-    run_script("index_source", "--parts", *roots, "--split", SPLIT, "--source", "own", "--out", out)
+    run_here("workflow_scripts/index_source.py", "--parts", *roots, "--split", SPLIT, "--source", "own", "--out", out)
     steps, episodes = open_table(out), open_table(out, "episode")
     expected = np.concatenate([observations(number)["observation"] for number in range(2)])
     np.testing.assert_array_equal(steps.array("observation").read(), expected)

@@ -14,7 +14,7 @@ from support import (
     policylens,
     refused,
     run,
-    run_script,
+    run_here,
     script_command,
 )
 
@@ -68,7 +68,17 @@ def test_both_kinds_of_weights_give_one_checkpoint(small, suffix):
     state = torch.load(small.weights, weights_only=True)
     save_file(state, weights) if suffix == ".safetensors" else torch.save(state, weights)
     out = small.folder / "again"
-    run_script("import_checkpoint", "--path", weights, "--family", "module", "--options", small.options, "--out", out)
+    run_here(
+        "workflow_scripts/import_checkpoint.py",
+        "--path",
+        weights,
+        "--family",
+        "module",
+        "--options",
+        small.options,
+        "--out",
+        out,
+    )
     assert (out / "model.safetensors").read_bytes() == (small.checkpoint / "model.safetensors").read_bytes()
     record, tensors = read_checkpoint(out, verify=True)
     assert record["origin"] == {"path": weights.name}, "an absolute path says nothing to anyone else"
@@ -81,9 +91,18 @@ def test_capture_stores_what_hooks_see(small):
     for part in ("part-0000", "part-0001"):
         arguments = ["--checkpoint", small.checkpoint, "--source", small.source, "--part", part]
         settings = {"sites": ["second", "first"], "dtype": "float32"}
-        run_script("capture", *arguments, "--settings", settings, "--batch-rows", 64, "--out", out / f"{part}.zarr")
+        run_here(
+            "workflow_scripts/capture.py",
+            *arguments,
+            "--settings",
+            settings,
+            "--batch-rows",
+            64,
+            "--out",
+            out / f"{part}.zarr",
+        )
     roots = [out / "part-0000.zarr" / "zarr.json", out / "part-0001.zarr" / "zarr.json"]
-    run_script("index_parts", "--parts", *roots, "--out", out)
+    run_here("workflow_scripts/index_parts.py", "--parts", *roots, "--out", out)
     capture, source = open_table(out), open_table(small.source)
     policy = load_policy(small.checkpoint)
     first = policy.module.first(torch.from_numpy(source.array("observation").read()))
@@ -124,7 +143,9 @@ class Net(nn.Module):
         super().__init__()
         self.body, self.act, self.head = nn.Linear(6, 3), nn.ReLU(inplace=True), nn.Linear(3, 2)
     def forward(self, x):
-        return self.head(self.act(self.body(x)))
+        x = self.body(x)
+        x *= 2
+        return self.head(self.act(x))
 """
     policy = install(tmp_path, code, {"sites": {"body": 3}})
     rows = {"x": torch.randn(50, 6)}

@@ -1,12 +1,13 @@
 """docs/own_policy.md, own_activations.md and notebooks.md say what works: their blocks are run."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pages import blocks, build, commands, config_of, run_here, run_python
-from support import REPOSITORY, tree
+from pages import blocks, build, commands, config_of, run_python
+from support import REPOSITORY, run_here, tree
 
 from policylens.capture.settings import SPLIT
 from policylens.capture.sources import write_source
@@ -80,12 +81,12 @@ def othello_tree():
     checkpoint, source = "results/othello/final/checkpoint", "results/othello/sources/demo"
     write_checkpoint(checkpoint, family="othello", architecture=sizes, tensors=tensors)
     write_source(f"{source}/part-0000.zarr", [boards()], SPLIT, "demo", {})
-    write_splits(open_folder(source), ["part-0000"], SPLIT, "demo")
-    labels = open_folder(f"{source}/labels/board")
+    write_splits(Path(source), ["part-0000"], SPLIT, "demo")
+    labels = Path(f"{source}/labels/board")
     table = open_table(source)
     write_labels(labels / "part-0000.zarr", table, "part-0000", mobility, ["mobility_mine"], {}, {})
     write_index(labels, ["part-0000"])
-    capture = open_folder("results/othello/final/activations/demo")
+    capture = Path("results/othello/final/activations/demo")
     settings = {"sites": ["block_1", "block_2"]}
     arguments = ["--checkpoint", checkpoint, "--source", source, "--settings", settings]
     run_here("workflow_scripts/capture.py", *arguments, "--out", capture / "part-0000.zarr")
@@ -93,12 +94,6 @@ def othello_tree():
     arguments = ["--capture", capture, "--site", "block_2", "--out", "results/othello/final/sae/demo/block_2/topk_k32"]
     settings = {"architecture": "topk", "latents": 64, "k": 32, "steps": 20, "batch_rows": 128}
     run_here("workflow_scripts/train_sae.py", *arguments, "--settings", settings)
-
-
-def open_folder(name):
-    from pathlib import Path
-
-    return Path(name)
 
 
 def boards(episodes=60, steps=20):

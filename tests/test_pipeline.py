@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
-from project import CONFIG, Project, write_weights
+from project import CONFIG, Project, write_observations, write_weights
 from running_snakemake import REPOSITORY
 
 pytestmark = pytest.mark.pipeline
@@ -127,6 +128,45 @@ def test_a_faulty_config_is_one_clear_line_before_anything_is_built(clear_line, 
 def test_a_target_that_no_block_builds_is_one_clear_line(clear_line):
     line = clear_line("--dry-run", "results/tiny/trained/activations/bath/index.json")
     assert "both/index.json" in line
+
+
+def nan_weights(folder):
+    write_weights(folder / "weights.pt", seed=0, change=lambda name, tensor: tensor * float("nan"))
+
+
+def overflowing_weights(folder):
+    write_weights(folder / "weights.pt", seed=0, change=lambda name, tensor: tensor * 1e30 if "policy" not in name else tensor)
+    text = (folder / "network.py").read_text()
+    (folder / "network.py").write_text(text.replace("nn.Tanh()", "nn.Identity()"))
+
+
+def empty_observations(folder):
+    write_observations(folder / "one.npz", 0, episodes=0)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (nan_weights, ["weights.pt", "first.0", "NaN"]),
+        (overflowing_weights, ["site 'second'", "row 0", "infinite"]),
+        (empty_observations, ["one.npz"]),
+    ],
+    ids=["NaN weights", "activations that are not finite", "an empty source"],
+)
+def test_bad_input_in_a_job_is_a_clear_line_and_leaves_earlier_results(project, tmp_path, harm, words):
+    shutil.copytree(project.folder, tmp_path / "again")
+    again = Project.__new__(Project)
+    again.folder = tmp_path / "again"
+    before = digests(again)
+    harm(again.folder)
+    result = again.snakemake(check=False)
+    assert result.returncode == 1
+    line = [line for line in (result.stdout + result.stderr).splitlines() if line.startswith("error: ")][-1]
+    assert all(word in line for word in words), line
+    after = digests(again)
+    kept = [path for path in before if "/sae/" in path]
+    assert kept
+    assert all(after[path] == before[path] for path in kept)
 
 
 def test_a_failed_job_says_its_clear_line_again_at_the_end(clear_line):

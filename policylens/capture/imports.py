@@ -122,6 +122,8 @@ def import_rollout(path: Path) -> Rollout:
     if "episode" not in arrays or arrays["episode"].ndim != 1 or arrays["episode"].dtype.kind not in "iu":
         raise UserError(f"{path}: has no integer array 'episode' that says which rows belong together")
     _check_lengths(path, arrays)
+    if len(arrays["episode"]) == 0:
+        raise UserError(f"{path}: is empty: no episode has a step; leave the file out")
     steps = {**arrays, "episode": arrays["episode"].astype(np.int64)}
     inferred = _steps(path, steps["episode"])
     steps["step"] = np.asarray(arrays.get("step", inferred), dtype=np.int32)

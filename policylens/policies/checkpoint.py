@@ -128,6 +128,12 @@ def _check_tensors(path: Path, expected: Mapping[str, Mapping[str, Any]], tensor
             )
         if dtype_name(tensor) != expected[name]["dtype"]:
             raise UserError(f"{path}: tensor {name!r} is {dtype_name(tensor)}, {RECORD} says {expected[name]['dtype']}")
+    check_finite(path, tensors)
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """UserError naming the file and the tensor if a weight is NaN or infinite."""
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise UserError(f"{path}: tensor {name!r} holds NaN or infinity; export the checkpoint again")
 

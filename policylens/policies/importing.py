@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from policylens.errors import UserError
-from policylens.policies.checkpoint import RECORD, WEIGHTS, read_checkpoint, write_checkpoint
+from policylens.policies.checkpoint import RECORD, WEIGHTS, check_finite, read_checkpoint, write_checkpoint
 from policylens.policies.registry import family, room
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)(?:/(?P<path>[\w./-]+))?")
@@ -87,7 +87,9 @@ def _foreign(path: Path, family_name: str, options: Mapping[str, Any]) -> tuple[
         raise UserError(f"{path}: there is no such checkpoint")
     if "import" not in family(family_name).capabilities:
         raise UserError(f"{path}: needs {RECORD} and {WEIGHTS}; the family {family_name!r} imports no other form")
-    return room(family_name, "importing").read(path, options)
+    record, tensors = room(family_name, "importing").read(path, options)
+    check_finite(path, tensors)
+    return record, tensors
 
 
 def download(address: HubAddress) -> tuple[Path, str]:
