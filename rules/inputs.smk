@@ -2,8 +2,13 @@
 
 
 def checkpoint_files(wildcards):
-    """The files of a checkpoint that is on disk; one on the hub has none, its revision is a parameter."""
-    path = Path(CONFIG[wildcards.policy].checkpoints[wildcards.checkpoint].path)
+    """The files of a checkpoint that is on disk; one on the hub has none of its own, its revision is a parameter."""
+    policy = CONFIG[wildcards.policy]
+    origin = policy.checkpoints[wildcards.checkpoint]
+    return [*own_files(Path(origin.path)), *policy.family.files(origin.options)]
+
+
+def own_files(path):
     if str(path).startswith("hf:"):
         return []
     if (path / "policy.json").exists():

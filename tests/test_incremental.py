@@ -55,6 +55,11 @@ def test_a_changed_checkpoint_reruns_its_descendants_and_not_the_source(project)
     assert project.jobs() == Counter({"import_checkpoint": 1, **CAPTURES, **SAES})
 
 
+def test_a_changed_file_of_the_users_own_class_is_a_changed_policy(project):
+    project.edit("network.py", "nn.Tanh()", "nn.Sigmoid()")
+    assert project.jobs() == Counter({"import_checkpoint": 1, **CAPTURES, **SAES})
+
+
 def test_a_changed_setting_of_one_member_reruns_that_member(project):
     config = yaml.safe_load(yaml.safe_dump(CONFIG))
     config["policies"]["tiny"]["sae"]["sweep"]["members"]["top"]["k"] = 5

@@ -135,7 +135,7 @@ def nan_weights(folder):
 
 
 def overflowing_weights(folder):
-    write_weights(folder / "weights.pt", seed=0, change=lambda name, tensor: tensor * 1e30 if "policy" not in name else tensor)
+    write_weights(folder / "weights.pt", seed=0, change=lambda name, tensor: tensor.sign() * 3e38)
     text = (folder / "network.py").read_text()
     (folder / "network.py").write_text(text.replace("nn.Tanh()", "nn.Identity()"))
 
@@ -148,7 +148,7 @@ def empty_observations(folder):
     ("harm", "words"),
     [
         (nan_weights, ["weights.pt", "first.0", "NaN"]),
-        (overflowing_weights, ["site 'second'", "row 0", "infinite"]),
+        (overflowing_weights, ["site 'first'", "row 0", "NaN or infinite"]),
         (empty_observations, ["one.npz"]),
     ],
     ids=["NaN weights", "activations that are not finite", "an empty source"],

@@ -20,6 +20,11 @@ from typing import Any
 from policylens.policies.sites import Site
 
 
+def no_files(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files, besides the checkpoint itself, of a family whose checkpoints need none."""
+    return ()
+
+
 def no_observations(record: Mapping[str, Any]) -> tuple[str, ...]:
     """The observations of a family that runs on none."""
     return ()
@@ -39,6 +44,7 @@ class Family:
     observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
     architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say
         it: sites can then be checked before the import. None elsewhere.
+    files: from a checkpoint's import options to the files that it needs besides its path.
     steps_per_episode: about how long an episode is, for estimates before any is recorded.
     """
 
@@ -50,4 +56,5 @@ class Family:
     labels: Mapping[str, str] = field(default_factory=dict)
     observations: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_observations
     architecture: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    files: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files
     steps_per_episode: float | None = None

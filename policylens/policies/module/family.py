@@ -71,11 +71,18 @@ def observations(record: Mapping[str, Any]) -> tuple[str, ...]:
     return (*found["inputs"], *([found["legal"]] if "legal" in found else []))
 
 
+def files(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The user's own file that holds the class, so that a change to it is a change of the policy."""
+    place = str(options.get("class", "")).partition(":")[0]
+    return (place,) if place.endswith(".py") else ()
+
+
 FAMILY = Family(
     name="module",
     capabilities=frozenset({"run", "import"}),
     sites=sites,
     settings={"import": OPTIONS},
     observations=observations,
+    files=files,
     architecture=architecture,
 )
