@@ -29,13 +29,13 @@ lint:
 	@envs/run workflow true & envs/run core true & envs/run dev true; wait
 	@envs/run dev ruff check --quiet .
 	@envs/run dev ruff format --check --quiet .
-	@envs/run dev snakefmt --check --quiet Snakefile rules
+	@envs/run dev snakefmt --check Snakefile rules
 	@envs/run workflow snakemake --lint >/dev/null
 
 format:
 	@envs/run dev ruff check --fix --quiet .
 	@envs/run dev ruff format --quiet .
-	@envs/run dev snakefmt --quiet Snakefile rules
+	@envs/run dev snakefmt Snakefile rules
 
 benchmark:
 	@envs/run core python benchmarks/capture.py

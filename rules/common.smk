@@ -30,9 +30,7 @@ except UserError as error:
 
 
 records.recover(workflow)
-failures.announce()
-if "conda" in {str(method) for method in workflow.deployment_settings.deployment_method}:
-    os.environ["POLICYLENS_ENVS"] = "active"  # Snakemake activates the environment; envs/run then only executes
+failures.announce(workflow)
 
 
 def run(script):

@@ -15,9 +15,14 @@ from policylens.stores.store import ROOT, clear
 _LINES = Path(".snakemake") / "policylens" / "errors"
 
 
-def announce() -> None:
-    """Tell jobs, through their environment, that they belong to a workflow and where to leave their error line."""
+def announce(workflow: Any) -> None:
+    """Tell jobs, through their environment, that they belong to a workflow and where to leave their error line.
+
+    Under --sdm conda Snakemake activates a job's environment itself: envs/run then has only to execute.
+    """
     os.environ[WORKFLOW] = "1"
+    if "conda" in {str(method) for method in workflow.deployment_settings.deployment_method}:
+        os.environ["POLICYLENS_ENVS"] = "active"
     if ERRORS not in os.environ:  # a job's own parse of the Snakefile must not move or empty the file
         os.environ[ERRORS] = str(_LINES.absolute())
         _LINES.parent.mkdir(parents=True, exist_ok=True)
