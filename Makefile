@@ -5,7 +5,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 REPORT := results/report.html
 SNAKEMAKE := envs/run workflow snakemake
 
-.PHONY: demo test test-all lint format environments benchmark
+.PHONY: demo test test-all lint format figures benchmark
 
 demo:
 	@envs/run core true & envs/run workflow true; wait $$!
@@ -36,6 +36,11 @@ format:
 	@envs/run dev ruff check --fix --quiet .
 	@envs/run dev ruff format --quiet .
 	@envs/run dev snakefmt Snakefile rules
+
+figures: demo
+	@mkdir -p docs/images
+	@cp results/othello/final/sae/demo/block_2/evaluation/scaling.png docs/images/scaling.png
+	@cp results/othello/final/sae/demo/block_2/evaluation/fidelity.png docs/images/fidelity.png
 
 benchmark:
 	@envs/run core python benchmarks/capture.py

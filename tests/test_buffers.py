@@ -13,52 +13,57 @@ from policylens.stores.layout import rows_per_chunk, rows_per_shard
 from policylens.stores.queue import WriteQueue
 
 
+def done(_rows=None):
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @given(shard=st.integers(1, 7), sizes=st.lists(st.integers(0, 20), max_size=10))
-def test_rows_come_out_as_whole_shards_in_order(shard, sizes):
-    shards = []
-    buffer = DoubleBuffer(shard, (2,), np.dtype("<f4"), lambda rows: shards.append(rows.copy()) or ())
+def test_all_rows_are_read_and_come_out_as_whole_shards(shard, sizes):
+    read, shards = [np.empty((0, 2))], [np.empty((0, 2))]
+    buffer = DoubleBuffer(
+        shard,
+        (2,),
+        np.dtype("<f4"),
+        lambda rows: read.append(rows.copy()) or done(),
+        lambda rows: shards.append(rows.copy()) or done(),
+    )
     values = np.arange(2 * sum(sizes), dtype=np.float64).reshape(-1, 2)
     for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
         buffer.append(values[start : start + size])
     buffer.flush()
-    assert [len(rows) for rows in shards[:-1]] == [shard] * (len(shards) - 1)
-    np.testing.assert_array_equal(np.concatenate([np.empty((0, 2)), *shards]), values)
+    assert [len(rows) for rows in shards[1:-1]] == [shard] * (len(shards) - 2)
+    np.testing.assert_array_equal(np.concatenate(read), values)
+    np.testing.assert_array_equal(np.concatenate(shards), values)
 
 
 def test_memory_is_two_shards():
     addresses = set()
-    buffer = DoubleBuffer(4, (), np.dtype("<i8"), lambda rows: addresses.add(rows.ctypes.data) or ())
+    buffer = DoubleBuffer(4, (), np.dtype("<i8"), done, lambda rows: addresses.add(rows.ctypes.data) or done())
     buffer.append(np.arange(1000))
     assert len(addresses) == 2
 
 
-def test_a_shard_is_not_overwritten_before_all_are_done_with_it():
-    passed, seen = [], []
+@pytest.mark.parametrize("slow", ["read", "write"])
+def test_a_shard_is_not_overwritten_before_both_are_done_with_it(slow):
+    gate, shards = threading.Event(), []
 
-    def pass_on(rows):
-        events = threading.Event(), threading.Event()
-        passed.append((rows, events))
-        return events
+    def write(rows):
+        shards.append(rows)
+        return gate if slow == "write" else done()
 
-    buffer = DoubleBuffer(2, (), np.dtype("<i8"), pass_on)
+    read = {"read": lambda rows: gate, "write": done}[slow]
+    buffer = DoubleBuffer(2, (), np.dtype("<i8"), read, write)
     filler = threading.Thread(target=buffer.append, args=(np.arange(6),), daemon=True)
     filler.start()
-    while len(passed) < 2:
-        pass
-    first, (one, two) = passed[0]
-    one.set()
-    filler.join(0.05)
-    seen.append(first.copy())
+    filler.join(0.1)
     assert filler.is_alive()
-    two.set()
-    while len(passed) < 3:
-        pass
-    for _, events in passed:
-        for event in events:
-            event.set()
+    np.testing.assert_array_equal(shards[0], [0, 1])
+    gate.set()
     filler.join(10)
-    np.testing.assert_array_equal(seen[0], [0, 1])
-    np.testing.assert_array_equal(first, [4, 5])
+    np.testing.assert_array_equal(shards[0], [4, 5])
+    assert len(shards) == 3
 
 
 @pytest.mark.parametrize("sites", [1, 3, 12, 200, 1000])

@@ -1,43 +1,48 @@
-"""Two buffers per array: one is filled while the other is hashed and written."""
+"""Two buffers per array: one is filled while the other is written."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from threading import Event
 
 import numpy as np
 
-PassOn = Callable[[np.ndarray], Sequence[threading.Event]]
+HandOver = Callable[[np.ndarray], Event]
+"""Takes rows, which it must not change, and says by an event when it is done with them."""
 
 
 class DoubleBuffer:
     """Cuts rows that come in any portions into whole shards, in memory that is allocated once.
 
-    rows: of a shard. pass_on: takes a shard, which it must not change, and says by which events it is done with it.
+    rows: of a shard. read: takes every portion as soon as it is there, while the processor still has it in its cache.
+    write: takes every whole shard. Both take them in order; their rows are overwritten once both are done.
     """
 
-    def __init__(self, rows: int, row_shape: tuple[int, ...], dtype: np.dtype, pass_on: PassOn) -> None:
-        self._rows, self._row_shape, self._dtype, self._pass_on = rows, row_shape, dtype, pass_on
+    def __init__(self, rows: int, row_shape: tuple[int, ...], dtype: np.dtype, read: HandOver, write: HandOver) -> None:
+        self._rows, self._row_shape, self._dtype = rows, row_shape, dtype
+        self._read, self._write = read, write
         self._filling = self._allocate()
         self._filled = 0
+        self._has_read = Event()
         self._other: np.ndarray | None = None
-        self._busy: Sequence[threading.Event] = ()
+        self._busy: tuple[Event, ...] = ()
 
     def append(self, rows: np.ndarray) -> None:
-        """Copy rows, (n, *row_shape), in, passing on every shard that is full. Waits while both buffers are."""
+        """Copy rows, (n, *row_shape), in, handing over every shard that is full. Waits while both buffers are."""
         while len(rows):
-            count = min(len(rows), self._rows - self._filled)
-            np.copyto(self._filling[self._filled : self._filled + count], rows[:count], casting="unsafe")
-            self._filled += count
-            rows = rows[count:]
+            portion = self._filling[self._filled : self._filled + len(rows)]
+            np.copyto(portion, rows[: len(portion)], casting="unsafe")
+            self._has_read = self._read(portion)
+            self._filled += len(portion)
+            rows = rows[len(portion) :]
             if self._filled == self._rows:
                 self.flush()
 
     def flush(self) -> None:
-        """Pass on what is there, and go on with the other buffer once that is free."""
+        """Hand over what is there, and go on with the other buffer once that is free."""
         if not self._filled:
             return
-        busy = self._pass_on(self._filling[: self._filled])
+        busy = self._has_read, self._write(self._filling[: self._filled])
         for event in self._busy:
             event.wait()
         other = self._allocate() if self._other is None else self._other

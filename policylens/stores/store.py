@@ -61,7 +61,9 @@ class Column:
         self.rows = 0
         row_bytes = self.dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
         self._shard_rows = rows_per_shard(row_bytes, shard_bytes)
-        self._buffer = DoubleBuffer(self._shard_rows, self.row_shape, self.dtype, self._pass_on)
+        self._buffer = DoubleBuffer(
+            self._shard_rows, self.row_shape, self.dtype, self._start_hashing, self._start_writing
+        )
         self._threads = threads
         self._written = 0
         self._array = _create(folder / name, self, dimensions, attributes, rows_per_chunk(row_bytes, shard_bytes))
@@ -82,11 +84,11 @@ class Column:
         """What the root says of this array, once everything has been written."""
         return {"sha256": self.digest.hexdigest(), "dtype": self.dtype.str, "shape": [self.rows, *self.row_shape]}
 
-    def _pass_on(self, shard: np.ndarray) -> tuple[Event, Event]:
-        return (
-            self._threads.hashing.put(self.digest.update, shard),
-            self._threads.writing.put(self._write, shard),
-        )
+    def _start_hashing(self, rows: np.ndarray) -> Event:
+        return self._threads.hashing.put(self.digest.update, rows)
+
+    def _start_writing(self, shard: np.ndarray) -> Event:
+        return self._threads.writing.put(self._write, shard)
 
     def _write(self, rows: np.ndarray) -> None:
         start, self._written = self._written, self._written + len(rows)
