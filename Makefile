@@ -20,10 +20,10 @@ demo:
 	@echo "What else is there: envs/run core python -m policylens paths"
 
 test: lint
-	@envs/run dev pytest -q -n $(CORES) tests
+	@envs/run dev pytest -q -n $(CORES) --dist loadfile tests
 
 test-all: lint
-	@POLICYLENS_TEST_ALL=1 envs/run dev pytest -q -n $(CORES) tests
+	@POLICYLENS_TEST_ALL=1 envs/run dev pytest -q -n $(CORES) --dist loadfile tests
 
 lint:
 	@envs/run workflow true & envs/run core true & envs/run dev true; wait

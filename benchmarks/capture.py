@@ -30,7 +30,7 @@ from policylens.stores.files import write_json
 
 COST_BOUND = 1.15
 MEMORY_FOLDER = Path("/dev/shm")
-MEMORY_NEEDED = 4 * 2**30
+MEMORY_NEEDED = 6 * 2**30
 
 Arrays = Mapping[str, tuple[np.ndarray, zarr.Array]]
 """Name -> the values, and an array whose layout shall be copied."""
@@ -55,7 +55,7 @@ def program() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=int, default=32, help="rows of the transformer, of 64 tokens each")
-    parser.add_argument("--rows", type=int, default=30_000, help="rows of the wide network, 24 KiB each")
+    parser.add_argument("--rows", type=int, default=60_000, help="rows of the wide network, 24 KiB each")
     parser.add_argument("--grow-rows", type=int, default=10_000, help="rows, of 24 KiB, that become ten times")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions; medians count")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")

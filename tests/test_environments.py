@@ -37,7 +37,8 @@ class Sandbox:
         (self.root / "envs" / f"{name}.txt").write_text(text)
 
     def variables(self, **more: str) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "POLICYLENS_"))}
+        set_by_us = ("PIP_", "POLICYLENS_", "NUMBA_CACHE_DIR", "MPLCONFIGDIR")  # the tests too run under envs/run
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(set_by_us)}
         kept |= {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "POLICYLENS_PYTHON": sys.executable}
         return kept | {"POLICYLENS_ENVS": str(self.home)} | more
 

@@ -141,12 +141,12 @@ def record_words(file, out):
     return script_command("record_source", "--input", file, "--settings", settings, "--source", "own", "--out", out)
 
 
-def in_small_disk(megabytes, folder, words):
+def in_small_disk(megabytes, folder, words, options=""):
     """Run a program with a small file system at `folder`, in a namespace of its own; lists what it left there."""
     if not shutil.which("unshare") or run(["unshare", "-rm", "true"]).returncode != 0:
         pytest.skip("no namespaces of one's own here (unshare -rm): cannot make a small disk")
     folder.mkdir()
-    shell = f'mount -t tmpfs -o size={megabytes}m tmpfs "$0" && {{ "$@"; code=$?; find "$0" -type f; exit $code; }}'
+    shell = f'mount -t tmpfs -o size={megabytes}m{options} tmpfs "$0" && {{ "$@"; code=$?; find "$0" -type f; exit $code; }}'
     return run(["unshare", "-rm", "sh", "-c", shell, str(folder), *words])
 
 
@@ -174,6 +174,16 @@ def test_a_full_disk_is_foreseen_where_the_size_is_known(small, tmp_path):
     assert last.startswith(f"error: {out}: needs 0.0671 GB")
     assert "are free; free some space" in last
     assert result.stdout == ""
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_clear_line(tmp_path):
+    """A file system that is read-only stops root too."""
+    np.savez(tmp_path / "own.npz", **observations(0))
+    out = tmp_path / "disk" / "own" / "part-0000.zarr"
+    result = in_small_disk(4, tmp_path / "disk", record_words(tmp_path / "own.npz", out), ",ro")
+    assert result.returncode == 1, result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'disk'}")
+    assert "read-only" in result.stderr.splitlines()[-1]
 
 
 def test_an_unwritable_folder_is_one_clear_line():

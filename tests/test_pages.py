@@ -91,7 +91,14 @@ def othello_tree():
     arguments = ["--checkpoint", checkpoint, "--source", source, "--settings", settings]
     run_here("workflow_scripts/capture.py", *arguments, "--out", capture / "part-0000.zarr")
     run_here("workflow_scripts/index_parts.py", "--out", capture, "--parts", capture / "part-0000.zarr" / "zarr.json")
-    arguments = ["--capture", capture, "--site", "block_2", "--out", "results/othello/final/sae/demo/block_2/topk_m1024_k32"]
+    arguments = [
+        "--capture",
+        capture,
+        "--site",
+        "block_2",
+        "--out",
+        "results/othello/final/sae/demo/block_2/topk_m1024_k32",
+    ]
     settings = {"architecture": "topk", "latents": 64, "k": 32, "steps": 20, "batch_rows": 128}
     run_here("workflow_scripts/train_sae.py", *arguments, "--settings", settings)
 
