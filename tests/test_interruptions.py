@@ -146,7 +146,8 @@ def in_small_disk(megabytes, folder, words, options=""):
     if not shutil.which("unshare") or run(["unshare", "-rm", "true"]).returncode != 0:
         pytest.skip("no namespaces of one's own here (unshare -rm): cannot make a small disk")
     folder.mkdir()
-    shell = f'mount -t tmpfs -o size={megabytes}m{options} tmpfs "$0" && {{ "$@"; code=$?; find "$0" -type f; exit $code; }}'
+    mount = f"mount -t tmpfs -o size={megabytes}m{options} tmpfs"
+    shell = f'{mount} "$0" && {{ "$@"; code=$?; find "$0" -type f; exit $code; }}'
     return run(["unshare", "-rm", "sh", "-c", shell, str(folder), *words])
 
 
