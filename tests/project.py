@@ -13,30 +13,11 @@ import numpy as np
 import torch
 import yaml
 from running_snakemake import REPOSITORY, command
+from support import NETWORK
 
 from policylens.project.plan import parse_jobs
 
 CODE = ("Snakefile", "envs", "policylens", "profiles", "rules", "schemas", "workflow_scripts")
-
-NETWORK = '''
-import torch
-from torch import nn
-
-
-class Net(nn.Module):
-    """Six numbers in, three actions out."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.first = nn.Sequential(nn.Linear(6, width), nn.Tanh())
-        self.second = nn.Sequential(nn.Linear(width, width), nn.Tanh())
-        self.policy = nn.Linear(width, 3)
-        self.value = nn.Linear(width, 1)
-
-    def forward(self, observation):
-        hidden = self.second(self.first(observation))
-        return self.policy(hidden), self.value(hidden)
-'''
 
 CONFIG = {
     "seed": 1,

@@ -87,7 +87,7 @@ def test_a_missing_file_is_refused(saved, file):
     [
         (lambda t: t.pop("b_dec"), ["missing: b_dec"]),
         (lambda t: t.update(extra=torch.zeros(1)), ["not expected: extra"]),
-        (lambda t: t.update(W_enc=torch.zeros(6, 4)), ["'W_enc'", "(6, 4)", "(4, 6)"]),
+        (lambda t: t.update(W_enc=torch.zeros(6, 4)), ["'W_enc'", "[6, 4]", "[4, 6]"]),
         (lambda t: t.update(b_enc=torch.zeros(6).double()), ["'b_enc'", "float64"]),
         (lambda t: t.update(b_enc=torch.full((6,), torch.nan)), ["'b_enc'", "NaN"]),
     ],

@@ -21,6 +21,7 @@ from policylens.stores.files import (
 )
 from policylens.stores.lock import writing
 from policylens.stores.schemas import check_against
+from policylens.stores.tensors import check_finite, check_names, check_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 RECORD = "policy.json"
 FORMAT = 1
+EXPORT_AGAIN = "export the checkpoint again"
 
 
 def write_checkpoint(
@@ -115,42 +117,19 @@ def dtype_name(tensor: Tensor) -> str:
 
 
 def _check_tensors(path: Path, expected: Mapping[str, Mapping[str, Any]], tensors: Mapping[str, Tensor]) -> None:
-    missing, foreign = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or foreign:
-        raise UserError(
-            f"{path}: tensors do not match {RECORD} (missing: {', '.join(missing) or 'none'}; "
-            f"not expected: {', '.join(foreign) or 'none'})"
-        )
+    check_names(tensors, expected, path, f"tensors do not match {RECORD}")
     for name, tensor in tensors.items():
-        if list(tensor.shape) != expected[name]["shape"]:
-            raise UserError(
-                f"{path}: tensor {name!r} has shape {list(tensor.shape)}, {RECORD} says {expected[name]['shape']}"
-            )
+        check_shape(tensor, expected[name]["shape"], path, name, RECORD)
         if dtype_name(tensor) != expected[name]["dtype"]:
             raise UserError(f"{path}: tensor {name!r} is {dtype_name(tensor)}, {RECORD} says {expected[name]['dtype']}")
-    check_finite(path, tensors)
-
-
-def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """UserError naming the file and the tensor if a weight is NaN or infinite."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise UserError(f"{path}: tensor {name!r} holds NaN or infinity; export the checkpoint again")
+    check_finite(tensors, path, EXPORT_AGAIN)
 
 
 def take_tensors(
     tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], what: str
 ) -> dict[str, Tensor]:
     """`tensors` if their names and shapes are exactly `expected`, else UserError saying what differs."""
-    missing, foreign = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or foreign:
-        raise UserError(
-            f"{what}: the weights do not fit the architecture (missing: {', '.join(missing) or 'none'}; "
-            f"not expected: {', '.join(foreign) or 'none'})"
-        )
+    check_names(tensors, expected, what, "the weights do not fit the architecture")
     for name, shape in expected.items():
-        if tuple(tensors[name].shape) != tuple(shape):
-            raise UserError(
-                f"{what}: tensor {name!r} has shape {tuple(tensors[name].shape)}, the architecture needs {tuple(shape)}"
-            )
+        check_shape(tensors[name], shape, what, name, "the architecture")
     return dict(tensors)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from policylens.errors import UserError
-from policylens.policies.checkpoint import RECORD, WEIGHTS, check_finite, read_checkpoint, write_checkpoint
+from policylens.policies.checkpoint import EXPORT_AGAIN, RECORD, WEIGHTS, read_checkpoint, write_checkpoint
 from policylens.policies.registry import family, room
+from policylens.stores.tensors import check_finite
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)(?:/(?P<path>[\w./-]+))?")
 
@@ -88,7 +89,7 @@ def _foreign(path: Path, family_name: str, options: Mapping[str, Any]) -> tuple[
     if "import" not in family(family_name).capabilities:
         raise UserError(f"{path}: needs {RECORD} and {WEIGHTS}; the family {family_name!r} imports no other form")
     record, tensors = room(family_name, "importing").read(path, options)
-    check_finite(path, tensors)
+    check_finite(tensors, path, EXPORT_AGAIN)
     return record, tensors
 
 

@@ -14,6 +14,7 @@ from policylens.sae.base import SAE, SAEConfig
 from policylens.stores.files import read_json, read_tensors, sha256_of_file, write_json, write_tensors
 from policylens.stores.schemas import check_against
 from policylens.stores.tabular import write_csv
+from policylens.stores.tensors import check_finite, check_names, check_shape
 
 WEIGHTS = "sae_weights.safetensors"
 CONFIG = "cfg.json"
@@ -58,18 +59,9 @@ def load_sae(folder: Path) -> SAE:
 
 def _check_tensors(path: Path, cfg: SAEConfig, tensors: Mapping[str, torch.Tensor]) -> None:
     expected = build(cfg.settings).shapes(cfg.d_in)
-    missing, foreign = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or foreign:
-        raise UserError(
-            f"{path}: not the tensors of a {cfg.architecture!r} SAE (missing: {', '.join(missing) or 'none'}; "
-            f"not expected: {', '.join(foreign) or 'none'})"
-        )
+    check_names(tensors, expected, path, f"not the tensors of a {cfg.architecture!r} SAE")
     for name, tensor in tensors.items():
-        if tuple(tensor.shape) != expected[name]:
-            raise UserError(
-                f"{path}: tensor {name!r} has shape {tuple(tensor.shape)}, {CONFIG} asks for {expected[name]}"
-            )
+        check_shape(tensor, expected[name], path, name, CONFIG)
         if str(tensor.dtype).removeprefix("torch.") != cfg.dtype:
             raise UserError(f"{path}: tensor {name!r} is {tensor.dtype}, {CONFIG} says {cfg.dtype}")
-        if not tensor.isfinite().all():
-            raise UserError(f"{path}: tensor {name!r} holds NaN or infinity; train the SAE again")
+    check_finite(tensors, path, "train the SAE again")

@@ -26,6 +26,7 @@ from policylens.stores.layout import SHARD_BYTES, rows_per_chunk, rows_per_shard
 from policylens.stores.lock import writing
 from policylens.stores.names import check_name
 from policylens.stores.queue import WriteQueue
+from policylens.stores.shards import write_shard
 
 FORMAT = 1
 ROOT = "zarr.json"
@@ -66,7 +67,9 @@ class Column:
         )
         self._threads = threads
         self._written = 0
-        self._array = _create(folder / name, self, dimensions, attributes, rows_per_chunk(row_bytes, shard_bytes))
+        self._folder = folder / name
+        chunk_rows = rows_per_chunk(row_bytes, shard_bytes)
+        self._array = _create(self._folder, self, dimensions, attributes, chunk_rows)
 
     def append(self, rows: np.ndarray) -> None:
         """Copy rows, (n, *row_shape), and start writing what fills a shard."""
@@ -93,7 +96,10 @@ class Column:
     def _write(self, rows: np.ndarray) -> None:
         start, self._written = self._written, self._written + len(rows)
         self._array.resize((self._written, *self.row_shape))
-        self._array[start : self._written] = rows
+        if self._array.compressors or not rows.nbytes:
+            self._array[start : self._written] = rows
+        else:
+            write_shard(self._folder, start // self._shard_rows, rows, self._array.chunks[0], self._shard_rows)
 
     @property
     def shards(self) -> tuple[int, ...]:
