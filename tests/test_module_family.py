@@ -306,7 +306,7 @@ def test_wrong_weights_are_named(small):
     torch.save({name: value for name, value in state.items() if name != "value.bias"}, small.weights)
     weights_refused(small, "missing: value.bias")
     torch.save(state | {"value.bias": torch.ones(2)}, small.weights)
-    weights_refused(small, "'value.bias'", "(2,)", "(1,)")
+    weights_refused(small, "'value.bias'", "[2]", "[1]")
     torch.save({"epoch": 3, "model": state}, small.weights)
     weights_refused(small, str(small.weights), "state dict")
 
