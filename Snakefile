@@ -9,6 +9,9 @@ include: "rules/activations.smk"
 include: "rules/sae.smk"
 
 
+report: "rules/captions/workflow.rst"
+
+
 wildcard_constraints:
     **CONSTRAINTS,
 

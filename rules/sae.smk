@@ -8,6 +8,7 @@ rule train_sae:
         cfg=template("sae"),
         weights=template("sae").replace("cfg.json", "sae_weights.safetensors"),
         training=template("sae").replace("cfg.json", "training.json"),
+        curve=template("sae").replace("cfg.json", "training.csv"),
     log:
         "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}.log",
     conda:
