@@ -78,8 +78,11 @@ class Run:
 
     def sae(self, sweep: str, site: str, member: str, device: str = "cpu") -> SAE:
         """A trained SAE, which takes raw activations: `.encode(x)`, `.decode(f)`."""
-        from policylens.sae.files import load_sae
+        from policylens.sae.files import CONFIG, load_sae
 
+        path = self.folder / "sae" / sweep / site / member / CONFIG
+        if not path.exists():
+            raise UserError(f"{path}: has not been built; build it first (snakemake {path})")
         return load_sae(self.folder / "sae" / sweep / site / member).to(device)
 
 
@@ -87,5 +90,5 @@ def open_run(folder: str | Path) -> Run:
     """Open `results/{policy}/{checkpoint}`; UserError if nothing has been built there."""
     run = Run(Path(folder))
     if not (run.folder / "checkpoint" / RECORD).exists() and not run.captures:
-        raise UserError(f"{folder}: neither a checkpoint nor a capture has been built here")
+        raise UserError(f"{folder}: nothing has been built here; `policylens paths` lists what can be")
     return run

@@ -14,8 +14,10 @@ from policylens.project.paths import CONSTRAINTS, check_targets, headline_paths,
 from policylens.project.pins import digest as digest_of_pins
 from rules import failures, records
 
+# A config file given on the command line stands in config.yaml's place; Snakemake alone would mix the two.
+if not workflow.overwrite_configfiles:
 
-configfile: "config.yaml"
+    configfile: "config.yaml"
 
 
 ROOT = Path(workflow.basedir)
@@ -23,7 +25,7 @@ SCRIPTS = ROOT / "workflow_scripts"
 
 
 try:
-    CONFIG = Config(config)
+    CONFIG = Config(config, ", ".join(str(path) for path in workflow.configfiles))
     check_targets(CONFIG, sys.argv[1:])  # the Snakefile is read before Snakemake knows its targets
 except UserError as error:
     sys.exit(f"error: {error}")

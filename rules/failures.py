@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from pathlib import Path
@@ -30,11 +31,11 @@ def announce(workflow: Any) -> None:
 
 
 def repeat() -> None:
-    """Print each failed job's clear line again, where the eye is at the end of a run."""
+    """Print each failed job's clear line again as the very last of a run, where the eye is."""
     path = Path(os.environ[ERRORS])
     if path.exists():
         for line in dict.fromkeys(path.read_text(encoding="utf-8").splitlines()):
-            print(f"error: {line}", file=sys.stderr, flush=True)
+            atexit.register(print, f"error: {line}", file=sys.stderr, flush=True)
 
 
 def tidy(config: Any) -> None:

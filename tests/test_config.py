@@ -157,13 +157,13 @@ FAULTS = [
     (f"{OWN}.sources.files.import", ["notes.csv"], f"{OWN}.sources.files: notes.csv: can read .npz"),
     ("policies.recorded.captures.all.import", ["gone.npz"], "captures.all: there is no file gone.npz"),
     (f"{OWN}.captures.both.source", "file", f"{OWN}.captures.both: there is no source 'file'; did you mean 'files'?"),
-    (f"{OWN}.captures.both.sites", ["frist"], "no site of the checkpoint 'trained' 'frist'; did you mean 'first'?"),
-    (f"{BOARD}.captures.demo.sites", ["block_3"], "no site of the checkpoint 'final' 'block_3'; did you mean 'block_"),
+    (f"{OWN}.captures.both.sites", ["frist"], "no site 'frist' of the checkpoint 'trained'; did you mean 'first'?"),
+    (f"{BOARD}.captures.demo.sites", ["block_3"], "no site 'block_3' of the checkpoint 'final'; did you mean 'block_"),
     (f"{BOARD}.sources.games.checkpoint", "finale", "there is no checkpoint 'finale'; did you mean 'final'?"),
     (f"{BOARD}.labels.truth.sources", ["game"], "there is no source 'game'; did you mean 'games'?"),
     (f"{BOARD}.labels.truth.names", ["pairity"], "no label of the family 'othello' 'pairity'; did you mean 'parity'?"),
     (f"{SWEEP}.capture", "bth", f"{SWEEP}: there is no capture 'bth'; did you mean 'both'?"),
-    (f"{SWEEP}.sites", ["third"], f"{SWEEP}: there is no site in the capture 'both' 'third'; there are: first, second"),
+    (f"{SWEEP}.sites", ["third"], f"{SWEEP}: there is no site 'third' in the capture 'both'; there are: first, second"),
     (f"{SWEEP}.members.plain.architecture", "jumprelu", f"{SWEEP}.plain: architecture 'jumprelu' is not known"),
     # what a family cannot do
     (f"{OWN}.sources.files", {"checkpoint": "trained", "episodes": 3, "rollout": {}}, "needs the capability 'rollout'"),
@@ -291,7 +291,7 @@ def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     try:
         origin = {"hub": "org/repo", "revision": "v1", "path": "best", "commit": "0" * 40}
         (built / "policy.json").write_text(json.dumps(OTHELLO | {"origin": origin}))
-        with refused("no site of the checkpoint 'final' 'nowhere'"):
+        with refused("no site 'nowhere' of the checkpoint 'final'"):
             Config(config)
         (built / "policy.json").write_text(json.dumps(OTHELLO | {"origin": origin | {"revision": "v0"}}))
         assert Config(config)["board"].sites("final") is None, "what was imported before is of another revision"

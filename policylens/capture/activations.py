@@ -136,7 +136,7 @@ def _refuse(activation: torch.Tensor, stored: torch.Tensor, site: str, first_row
     if not torch.isfinite(activation[row]).all():
         raise UserError(
             f"site {site!r}, row {first_row + row}: the activation is NaN or infinite; "
-            "the checkpoint or the observation at that row is broken"
+            "mend what made it, or leave the row out"
         )
     raise UserError(
         f"site {site!r}, row {first_row + row}: the activation does not fit "

@@ -59,7 +59,10 @@ def import_activations(
         declare(group, chosen, dtype)
         for piece in pieces(rows, chosen):
             values = {name: torch.from_numpy(np.ascontiguousarray(arrays[name][piece])) for name in sites}
-            stored = {name: to_storage(value, dtype, name, piece.start) for name, value in values.items()}
+            try:
+                stored = {name: to_storage(value, dtype, name, piece.start) for name, value in values.items()}
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
             group.append({**stored, **{name: column[piece] for name, column in coordinates.items()}})
 
 

@@ -181,13 +181,13 @@ def _spelt_out(blocks: Mapping[str, Any]) -> Iterator[tuple[str, Checkpoint]]:
             yield name, Checkpoint(block.get("path"), options)
 
 
-def _known(name: str, known: Iterable[str], where: str, what: str) -> str:
+def _known(name: str, known: Iterable[str], where: str, what: str, among: str = "") -> str:
     known = list(known)
     if name in known:
         return name
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
-    raise UserError(f"{where}: there is no {what} {name!r}; {hint}")
+    raise UserError(f"{where}: there is no {what} {name!r}{among}; {hint}")
 
 
 def _require(policy: PolicyBlock, capability: str, where: str) -> None:
@@ -254,7 +254,7 @@ def _check_labels(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> 
     for source in block["sources"]:
         _known(source, policy.sources, where, "source")
     for name in block["names"]:
-        _known(name, policy.family.labels, where, f"label of the family {policy.family.name!r}")
+        _known(name, policy.family.labels, where, "label", f" of the family {policy.family.name!r}")
 
 
 def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
@@ -269,7 +269,7 @@ def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
         if sites is None:
             continue
         for site in block["sites"]:
-            _known(site, sites, where, f"site of the checkpoint {checkpoint!r}")
+            _known(site, sites, where, "site", f" of the checkpoint {checkpoint!r}")
         spaces = {sites[site].row_space.name for site in block["sites"]}
         if len(spaces) > 1:
             raise UserError(f"{where}: its sites lie in several row spaces ({', '.join(sorted(spaces))}); split it")
@@ -278,7 +278,7 @@ def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
 def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
     for site in block["sites"]:
-        _known(site, capture["sites"], where, f"site in the capture {block['capture']!r}")
+        _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
 
 
 def _check_files(paths: Iterable[str], where: str) -> None:

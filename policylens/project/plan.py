@@ -1,11 +1,12 @@
 """What building a target takes, before building it: jobs, bytes, time and memory.
 
 The jobs are Snakemake's own answer (a dry run in the workflow environment). Bytes of activations follow from rows
-and widths. Times are what earlier jobs of the same rule took on this machine, which their records tell.
+and widths. Times are what earlier jobs of the same rule on the same blocks took on this machine, as their records tell.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import statistics
@@ -18,10 +19,12 @@ from typing import Any
 
 from policylens.errors import UserError
 from policylens.project.config import Config, PolicyBlock
+from policylens.project.paths import parse
 from policylens.stores.files import read_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+Work = tuple[str, ...]
 _HEAD = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):$")
 
 
@@ -33,6 +36,11 @@ class Job:
     wildcards: Mapping[str, str]
     mem_mb: int
 
+    @property
+    def work(self) -> Work:
+        """Its kind of work, by which earlier jobs are compared."""
+        return work(self.rule, self.wildcards)
+
 
 def plan(config: Config, path: Path, targets: Sequence[str]) -> str:
     """A table of what building the targets takes."""
@@ -42,19 +50,23 @@ def plan(config: Config, path: Path, targets: Sequence[str]) -> str:
     times = past_seconds(Path(".snakemake") / "metadata")
     lines = [f"{'rule':<20}{'jobs':>6}{'seconds each':>14}{'memory MB':>11}"]
     for rule, count in sorted(Counter(job.rule for job in jobs).items()):
-        seconds = f"{times[rule]:.0f}" if rule in times else "not known"
+        same = [times[job.work] for job in jobs if job.rule == rule and job.work in times]
+        seconds = f"{statistics.mean(same):.0f}" if same else "not known"
         lines.append(f"{rule:<20}{count:>6}{seconds:>14}{max(j.mem_mb for j in jobs if j.rule == rule):>11}")
-    known = [times[job.rule] for job in jobs if job.rule in times]
-    unknown = len(jobs) - len(known)
+    known = [times[job.work] for job in jobs if job.work in times]
     lines.append("")
     lines.append(f"jobs: {len(jobs)}")
     lines.append(f"activations to be written: {_size(config, jobs)}")
-    lines.append(
-        f"time, one job at a time: {sum(known) / 60:.1f} minutes"
-        + (f", and {unknown} jobs of rules that have not run here yet" if unknown else "")
-    )
+    lines.append(f"time, one job at a time: {_time(known, len(jobs))}")
     lines.append(f"largest memory of a job: {max(job.mem_mb for job in jobs)} MB")
     return "\n".join(lines)
+
+
+def _time(known: Sequence[float], jobs: int) -> str:
+    if not known:
+        return "not known: nothing like these jobs has run here yet"
+    rest = f", and {jobs - len(known)} jobs the like of which have not run here yet" if len(known) < jobs else ""
+    return f"{sum(known) / 60:.1f} minutes{rest}"
 
 
 def dry_run(path: Path, targets: Sequence[str]) -> list[Job]:
@@ -67,7 +79,7 @@ def dry_run(path: Path, targets: Sequence[str]) -> list[Job]:
         check=False,
     )
     if result.returncode:
-        lines = [line for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+        lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
         clear = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         raise UserError([*lines, *clear][-1] if lines else "snakemake's dry run failed")
     return parse_jobs(result.stdout + result.stderr)
@@ -96,19 +108,24 @@ def _job(rule: str, fields: Mapping[str, str]) -> Job:
     return Job(rule, {key: value for key, _, value in pairs}, int(memory[1]) if memory else 0)
 
 
-def past_seconds(records: Path) -> dict[str, float]:
-    """Median seconds of earlier jobs per rule, from the workflow's records."""
-    seconds: dict[str, list[float]] = {}
+def past_seconds(records: Path) -> dict[Work, float]:
+    """Median seconds of earlier jobs per kind of work, from the workflow's records (one file per output)."""
+    seconds: dict[Work, list[float]] = {}
     for file in records.rglob("*") if records.is_dir() else []:
-        if not file.is_file():
-            continue
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             spent = record["endtime"] - record["starttime"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a record in the making, or of another version: one time fewer to learn from
-        seconds.setdefault(record.get("rule"), []).append(spent)
-    return {rule: statistics.median(values) for rule, values in seconds.items() if rule}
+            output = base64.b64decode(str(file.relative_to(records)).replace("/@", "").lstrip("@")).decode()
+            _, wildcards = parse(output)
+        except (OSError, ValueError, KeyError, TypeError, UserError):
+            continue  # a folder, a record in the making, or a file beside the indexed one
+        seconds.setdefault(work(record["rule"], wildcards), []).append(spent)
+    return {kind: statistics.median(values) for kind, values in seconds.items()}
+
+
+def work(rule: str, wildcards: Mapping[str, str]) -> Work:
+    """What makes two jobs take about as long: the same rule on the same blocks. Parts are alike, members need not be."""
+    return rule, *(value for name, value in sorted(wildcards.items()) if name != "part")
 
 
 def _size(config: Config, jobs: Sequence[Job]) -> str:

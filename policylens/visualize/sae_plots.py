@@ -73,7 +73,7 @@ def _basis(reports: Mapping[str, Report]) -> str:
     first = next(iter(reports.values()))
     return (
         f"{first['split']} split: {first['n_rows']:,} rows of {first['n_episodes']:,} episodes; "
-        "bars: 95% bootstrap intervals over episodes"
+        "whiskers: 95% bootstrap intervals over episodes"
     )
 
 
