@@ -161,7 +161,7 @@ FAULTS = [
     (f"{BOARD}.captures.demo.sites", ["block_3"], "no site 'block_3' of the checkpoint 'final'; did you mean 'block_"),
     (f"{BOARD}.sources.games.checkpoint", "finale", "there is no checkpoint 'finale'; did you mean 'final'?"),
     (f"{BOARD}.labels.truth.sources", ["game"], "there is no source 'game'; did you mean 'games'?"),
-    (f"{BOARD}.labels.truth.names", ["pairity"], "no label of the family 'othello' 'pairity'; did you mean 'parity'?"),
+    (f"{BOARD}.labels.truth.names", ["pairity"], "no label 'pairity' of the family 'othello'; did you mean 'parity'?"),
     (f"{SWEEP}.capture", "bth", f"{SWEEP}: there is no capture 'bth'; did you mean 'both'?"),
     (f"{SWEEP}.sites", ["third"], f"{SWEEP}: there is no site 'third' in the capture 'both'; there are: first, second"),
     (f"{SWEEP}.members.plain.architecture", "jumprelu", f"{SWEEP}.plain: architecture 'jumprelu' is not known"),

@@ -124,7 +124,7 @@ def past_seconds(records: Path) -> dict[Work, float]:
 
 
 def work(rule: str, wildcards: Mapping[str, str]) -> Work:
-    """What makes two jobs take about as long: the same rule on the same blocks. Parts are alike, members need not be."""
+    """What makes two jobs take about as long: the same rule on the same blocks. Parts are alike, members are not."""
     return rule, *(value for name, value in sorted(wildcards.items()) if name != "part")
 
 
