@@ -42,9 +42,10 @@ def program() -> None:
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory(dir=arguments.folder or folder_in_memory()) as name:
         folder = Path(name)
-        results = growth(arguments.grow_rows, arguments.rounds, arguments.threads, folder)
-        results += cost(TRANSFORMER, arguments.sequences, arguments.rounds, folder)
-        results += cost(WIDE, arguments.rows, arguments.rounds, folder)
+        repeats = arguments.rounds, arguments.patience
+        results = growth(arguments.grow_rows, *repeats, arguments.threads, folder)
+        results += cost(TRANSFORMER, arguments.sequences, *repeats, folder)
+        results += cost(WIDE, arguments.rows, *repeats, folder)
     report(results)
     if arguments.out:
         write_json(arguments.out, {"threads": arguments.threads, "rounds": arguments.rounds, "results": results})
@@ -58,6 +59,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=60_000, help="rows of the wide network, 24 KiB each")
     parser.add_argument("--grow-rows", type=int, default=10_000, help="rows, of 24 KiB, that become ten times")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions; medians count")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=0,
+        help="seconds per setting for which what other processes disturb is measured again (Linux)",
+    )
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--folder", type=Path, help="where to write meanwhile (default: in memory if there is room)")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
@@ -71,7 +78,7 @@ def folder_in_memory() -> Path | None:
     return MEMORY_FOLDER if roomy else None
 
 
-def cost(setting: Setting, rows: int, rounds: int, folder: Path) -> list[dict[str, object]]:
+def cost(setting: Setting, rows: int, rounds: int, patience: float, folder: Path) -> list[dict[str, object]]:
     """Ratios of capturing to the larger of forward passes and plain write of the same rows."""
     policy, store, plain = setting.policy(), folder / "capture.zarr", folder / "plain.zarr"
     run_capture(setting, policy, rows, store)  # a warm-up, and where the arrays to write plainly come from
@@ -82,7 +89,7 @@ def cost(setting: Setting, rows: int, rounds: int, folder: Path) -> list[dict[st
         "tuned write": clearing(plain, timed(lambda: plain_write(plain, arrays, {"write_empty_chunks": True}))),
         "capture": clearing(store, timed(lambda: run_capture(setting, policy, rows, store))),
     }
-    seconds = interleaved(ways, rounds, setting.name)
+    seconds = interleaved(ways, rounds, setting.name, patience)
     figures = {"seconds": {way: median(values) for way, values in seconds.items()}}
     megabytes = sum(values.nbytes for values, _ in arrays.values()) / 1e6
     results = []

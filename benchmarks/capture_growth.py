@@ -25,7 +25,7 @@ WARM_ROWS = 1_000
 MIB = 2**20
 
 
-def growth(rows: int, rounds: int, threads: int, folder: Path) -> list[dict[str, object]]:
+def growth(rows: int, rounds: int, patience: float, threads: int, folder: Path) -> list[dict[str, object]]:
     """Ratios of seconds and of peak memory between ten times the rows and the rows.
 
     rows: enough to fill the buffers of the smaller capture too. Call it while this process is still small: a child's
@@ -42,7 +42,7 @@ def growth(rows: int, rounds: int, threads: int, folder: Path) -> list[dict[str,
 
         return run
 
-    seconds = interleaved({name: way(count) for count, name in names.items()}, rounds, "growing")
+    seconds = interleaved({name: way(count) for count, name in names.items()}, rounds, "growing", patience)
     few, many = names.values()
     return [
         {

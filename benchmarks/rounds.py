@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from neighbours import undisturbed
+
 from policylens.progress import progress
 
 Way = Callable[[], float]
@@ -27,14 +29,18 @@ class Ratio:
         return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def interleaved(ways: Mapping[str, Way], rounds: int, what: str) -> dict[str, list[float]]:
-    """Seconds of every way in every round. Each round runs all ways, beginning with another one each time."""
+def interleaved(ways: Mapping[str, Way], rounds: int, what: str, patience: float = 0.0) -> dict[str, list[float]]:
+    """Seconds of every way in every round. Each round runs all ways, beginning with another one each time.
+
+    patience: seconds for which what other processes disturb is measured again.
+    """
+    deadline = time.monotonic() + patience
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for turn in progress(range(rounds), rounds, what, "rounds"):
         for place in range(len(names)):
             name = names[(turn + place) % len(names)]
-            seconds[name].append(ways[name]())
+            seconds[name].append(undisturbed(ways[name], deadline))
     return seconds
 
 
