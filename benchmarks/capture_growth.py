@@ -10,12 +10,12 @@ import json
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from capture_settings import EVEN, run_capture
-from rounds import clearing, interleaved, median, ratio, timed, verdict
+from rounds import Ratio, clearing, interleaved, median, ratio, timed, verdict
 
 from policylens.console import main
 
@@ -53,9 +53,14 @@ def growth(rows: int, rounds: int, patience: float, threads: int, folder: Path) 
         {
             "what": f"{TIMES} times the rows: peak memory",
             "mebibytes": {name: median(values) for name, values in peaks.items()},
-            **verdict(ratio(peaks[many], peaks[few]), MEMORY_BOUND),
+            **verdict(_ratio_of_peaks(peaks[many], peaks[few]), MEMORY_BOUND),
         },
     ]
+
+
+def _ratio_of_peaks(above: Sequence[float], below: Sequence[float]) -> Ratio:
+    """Not round by round: disturbed measurements count here, and there may be more of one than of the other."""
+    return Ratio(median(above) / median(below), min(above) / max(below), max(above) / min(below))
 
 
 def _measure(rows: int, threads: int, folder: Path) -> dict[str, float]:
