@@ -5,7 +5,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 REPORT := results/report.html
 SNAKEMAKE := envs/run workflow snakemake
 
-.PHONY: demo test test-all lint format figures benchmark
+.PHONY: demo test lint format figures benchmark
 
 demo:
 	@envs/run core true & envs/run workflow true; wait $$!
@@ -21,9 +21,6 @@ demo:
 
 test: lint
 	@envs/run dev pytest -q -n $(CORES) --dist loadfile tests
-
-test-all: lint
-	@POLICYLENS_TEST_ALL=1 envs/run dev pytest -q -n $(CORES) --dist loadfile tests
 
 lint:
 	@envs/run workflow true & envs/run core true & envs/run dev true; wait
