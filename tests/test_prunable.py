@@ -1,4 +1,4 @@
-"""Activations that are marked prunable go once what needs them is built, and come back when something else needs them."""
+"""Activations marked prunable go once what needs them is built, and come back when something else needs them."""
 
 import pytest
 import yaml
