@@ -1,11 +1,12 @@
 # make demo: Othello from its checkpoint to SAEs, plots and a report.  make test: everything that can be tested anywhere.
+# make test-all: that, and what needs other tools' packages (2 GB of them).
 # Both set up all they need: Python 3.11 or newer, git and a package index are enough.
 
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 REPORT := results/report.html
 SNAKEMAKE := envs/run workflow snakemake
 
-.PHONY: demo test lint format figures benchmark
+.PHONY: demo test test-all lint format figures benchmark
 
 demo:
 	@envs/run core true & envs/run workflow true; wait $$!
@@ -21,6 +22,9 @@ demo:
 
 test: lint
 	@envs/run dev pytest -q -n $(CORES) --dist loadfile tests
+
+test-all: test
+	@envs/run interop python -m pytest -q tests/interop
 
 lint:
 	@envs/run workflow true & envs/run core true & envs/run dev true; wait
@@ -41,3 +45,4 @@ figures: demo
 
 benchmark:
 	@envs/run core python benchmarks/capture.py
+	@envs/run core python benchmarks/sae_training.py

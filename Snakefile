@@ -7,6 +7,7 @@ include: "rules/checkpoints.smk"
 include: "rules/sources.smk"
 include: "rules/activations.smk"
 include: "rules/sae.smk"
+include: "rules/comparisons.smk"
 
 
 report: "rules/captions/workflow.rst"

@@ -1,5 +1,8 @@
 """Build one environment: a venv with the pins of envs/NAME.txt, at its final path. `envs/run` starts this.
 
+Pins of envs/NAME.no-deps, where there is one, follow with `pip install --no-deps`: packages whose declared requirements
+are more than what is used of them.
+
 A build counts once its marker `.complete` exists, which is written last; whatever else lies at the path is
 the remains of an interrupted build (or of a Python that has gone) and is cleared. A lock file beside the
 environment lets one process build while the others wait. pip inherits the lock, so that an installation that
@@ -104,8 +107,11 @@ def install(pins: Path, prefix: Path, log: IO[str], lock: int) -> None:
     if not any(line.strip() and not line.startswith("#") for line in pins.read_text().splitlines()):
         return
     pip = [str(prefix / "bin" / "python"), "-m", "pip", "install", "--no-compile", "--no-input"]
-    pip += ["--disable-pip-version-check", "--progress-bar", "off", "-r", str(pins)]
-    run_logged("pip install", pip, log, lock)
+    pip += ["--disable-pip-version-check", "--progress-bar", "off"]
+    run_logged("pip install", [*pip, "-r", str(pins)], log, lock)
+    bare = pins.with_suffix(".no-deps")
+    if bare.is_file():
+        run_logged("pip install --no-deps", [*pip, "--no-deps", "-r", str(bare)], log, lock)
     compiler = [pip[0], "-m", "compileall", "-q", "-j", "0", "-x", r"/tests?/", str(prefix / "lib")]
     # Fallible, since packages ship templates that are no valid Python.
     run_logged("compileall", compiler, log, lock, fallible=True)

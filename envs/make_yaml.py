@@ -13,7 +13,7 @@ from policylens.project import pins  # noqa: E402  (the repository need not be i
 
 HEAD = """\
 # Made from {name}.txt by `python envs/make_yaml.py`: edit that file instead.
-name: policylens-{name}
+{more}name: policylens-{name}
 channels:
   - conda-forge
   - nodefaults
@@ -23,10 +23,15 @@ dependencies:
   - pip:
 """
 
+MORE = (
+    "# Then, since conda cannot leave out the dependencies of some only: pip install --no-deps -r envs/{name}.no-deps\n"
+)
+
 
 def yaml_of(name: str, envs: Path = ENVS) -> str:
     """Return the text of the conda environment file of an environment."""
-    return HEAD.format(name=name) + "".join(f"      - {pin}\n" for pin in pins.read(name, envs))
+    more = MORE.format(name=name) if pins.read_without_dependencies(name, envs) else ""
+    return HEAD.format(name=name, more=more) + "".join(f"      - {pin}\n" for pin in pins.read(name, envs))
 
 
 def drifted(envs: Path = ENVS) -> list[Path]:

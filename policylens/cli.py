@@ -1,4 +1,4 @@
-"""`policylens`: look at a project, check what it has built, and what families add (play, promote)."""
+"""`policylens`: look at a project, check what it has built, exchange SAEs, and what families add (play, promote)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
     """The command line's entry point."""
     parser = argparse.ArgumentParser(prog="policylens", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_paths, _plan, _verify, _promote, _play):
+    for add in (_paths, _plan, _verify, _sae, _promote, _play):
         add(commands)
     arguments = parser.parse_args()
     console.main(lambda: arguments.run(arguments))
@@ -80,6 +80,46 @@ def _run_verify(arguments: argparse.Namespace) -> None:
             "above); delete them and build them again"
         )
     print(f"{arguments.path}: {len(findings)} stores and files are sound")
+
+
+def _sae(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("sae", help="import SAEs of SAELens, dictionary_learning or a state dict; export ours")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _sae_import(actions)
+    _sae_export(actions)
+
+
+def _sae_import(actions: argparse._SubParsersAction) -> None:
+    from policylens.sae.interchange.options import add_arguments
+
+    parser = actions.add_parser("import", help="fold an SAE of another tool into one that takes raw activations")
+    parser.add_argument("path", help="a folder, a file, or hf://org/repo@revision/path")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    add_arguments(parser)
+    parser.set_defaults(run=_run_sae_import)
+
+
+def _run_sae_import(arguments: argparse.Namespace) -> None:
+    from policylens.sae.interchange.commands import import_as_told
+
+    print(import_as_told(arguments.path, arguments.out, arguments))
+
+
+def _sae_export(actions: argparse._SubParsersAction) -> None:
+    from policylens.sae.interchange.options import FORMATS
+
+    parser = actions.add_parser("export", help="write an SAE as another tool's files")
+    parser.add_argument("folder", type=Path, help="with sae_weights.safetensors and cfg.json")
+    parser.add_argument("--format", choices=FORMATS, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; for a state_dict the file")
+    parser.set_defaults(run=_run_sae_export)
+
+
+def _run_sae_export(arguments: argparse.Namespace) -> None:
+    from policylens.sae.interchange.exporting import export_sae
+
+    export_sae(arguments.folder, arguments.format, arguments.out)
+    print(arguments.out)
 
 
 def _promote(commands: argparse._SubParsersAction) -> None:

@@ -9,9 +9,10 @@ sys.path.insert(0, workflow.basedir)
 
 from policylens.errors import UserError
 from policylens.project.closure import digest
-from policylens.project.config import Config
-from policylens.project.paths import CONSTRAINTS, check_targets, headline_paths, template
+from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config
+from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins
+from policylens.project.sweeps import label_sets_of_rows, something_to_compare
 from rules import failures, records
 
 # A config file given on the command line stands in config.yaml's place; Snakemake alone would mix the two.

@@ -108,25 +108,177 @@ def captured(wildcards):
     }
 
 
+def training_inputs(wildcards):
+    """What a sweep is trained on: its captures, the label sets that choose its rows, and SAEs that members go on from."""
+    block = sweep_block(wildcards)
+    names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint}
+    recipes = [template("sae_recipe").format(**wildcards, member=member) for member in block["members"]]
+    found = {"indexes": [], "parts": [], "labels": [], "recipes": recipes, "starts": member_starts(block)}
+    for capture in block["train_on"]:
+        parts = CONFIG[wildcards.policy].parts(CONFIG[wildcards.policy].captures[capture])
+        found["indexes"].append(template("capture").format(**names, capture=capture))
+        found["parts"] += [template("capture_part").format(**names, capture=capture, part=part) for part in parts]
+    for labelset in label_sets_of_rows(block):
+        source = CONFIG[wildcards.policy].captures[block["train_on"][0]]["source"]
+        found["labels"].append(template("labels").format(policy=wildcards.policy, source=source, labelset=labelset))
+    return found
+
+
+def member_inputs(wildcards):
+    """What a member's result follows from besides its recipe."""
+    found = training_inputs(wildcards)
+    start = sweep_block(wildcards)["members"][wildcards.member]["start"]
+    starts = [f"{start.rstrip('/')}/cfg.json"] if start else []
+    return {"indexes": found["indexes"], "parts": found["parts"], "labels": found["labels"], "starts": starts}
+
+
+def member_starts(block):
+    starts = {own["start"] for own in block["members"].values() if own["start"]}
+    return sorted(f"{start.rstrip('/')}/cfg.json" for start in starts)
+
+
+def training_arguments(wildcards):
+    """Where the script finds what `training_inputs` names, as arguments."""
+    found = training_inputs(wildcards)
+    folder = os.path.dirname
+    captures = [word for index in found["indexes"] for word in ("--capture", folder(index))]
+    labels = [word for path in found["labels"] for word in ("--labels", f"{labelset_of(path)}={folder(path)}")]
+    block = sweep_block(wildcards)
+    return captures + labels + (["--wandb", as_json(block["wandb"])] if "wandb" in block else [])
+
+
+def labelset_of(path):
+    return Path(path).parent.name
+
+
+def recipe(wildcards):
+    """What a member's training follows from, as JSON: settings, rows, seed, device, threads and code."""
+    block = sweep_block(wildcards)
+    return as_json(
+        {
+            "settings": block["members"][wildcards.member],
+            "rows": block["rows"],
+            "seed": block["seed"],
+            "device": CONFIG.compute["device"],
+            "threads": threads_of("train_sweep"),
+            "code": code("train_sweep.py")(wildcards),
+        }
+    )
+
+
+def trainer(wildcards):
+    """The environment that SAEs are trained in: with Weights & Biases where a sweep asks for it."""
+    return "tracking" if "wandb" in sweep_block(wildcards) else "core"
+
+
 def played(wildcards):
-    """What fidelity needs: the policy and the observations behind the capture; nothing for imported captures."""
+    """The policy and the observations behind the capture, for fidelity and for probes on what the policy sees.
+
+    Nothing for imported captures.
+    """
     block = sweep_block(wildcards)
     source = CONFIG[wildcards.policy].captures[block["capture"]].get("source")
-    if source is None or not block["evaluation"]["fidelity"]:
+    if source is None or not (block["evaluation"]["fidelity"] or "concepts" in block["evaluation"]):
         return {}
     names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint, "source": source}
     return {"record": template("checkpoint").format(**names), "source": template("source").format(**names)}
 
 
-def played_arguments(wildcards):
-    found = played(wildcards)
-    folder = os.path.dirname
-    return ["--checkpoint", folder(found["record"]), "--source", folder(found["source"])] if found else []
+def compared(wildcards):
+    """What concepts are measured with: labels of the capture's rows, and the same SAE of an untrained checkpoint."""
+    block = sweep_block(wildcards)
+    concepts = block["evaluation"].get("concepts")
+    if concepts is None:
+        return {}
+    source = CONFIG[wildcards.policy].captures[block["capture"]]["source"]
+    labels = template("labels").format(policy=wildcards.policy, source=source, labelset=concepts["labels"])
+    untrained = concepts.get("untrained")
+    if untrained in (None, wildcards.checkpoint):
+        return {"labels": labels}
+    return {"labels": labels, **untrained_sae(wildcards, untrained)}
+
+
+def untrained_sae(wildcards, checkpoint):
+    """The member of the same name of another checkpoint, and that checkpoint's capture."""
+    capture = sweep_block(wildcards)["capture"]
+    at = {"policy": wildcards.policy, "checkpoint": checkpoint, "capture": capture}
+    member = {name: wildcards[name] for name in ("sweep", "site", "member")}
+    parts = CONFIG[wildcards.policy].parts(CONFIG[wildcards.policy].captures[capture])
+    return {
+        "untrained": template("sae").format(**at, **member),
+        "untrained_index": template("capture").format(**at),
+        "untrained_parts": [template("capture_part").format(**at, part=part) for part in parts],
+    }
+
+
+def evaluation_arguments(wildcards):
+    """Where the script finds what `played` and `compared` name, as arguments."""
+    found = {**played(wildcards), **compared(wildcards)}
+    options = {
+        "--checkpoint": "record",
+        "--source": "source",
+        "--labels": "labels",
+        "--untrained-sae": "untrained",
+        "--untrained-capture": "untrained_index",
+    }
+    words = [
+        word for option, name in options.items() if name in found for word in (option, os.path.dirname(found[name]))
+    ]
+    return words if sweep_block(wildcards)["evaluation"]["fidelity"] else [*words, "--no-fidelity"]
+
+
+def concept_options(wildcards):
+    """How concepts are measured; which labels and which checkpoint stands in the job's inputs."""
+    concepts = sweep_block(wildcards)["evaluation"].get("concepts", {})
+    return {key: value for key, value in concepts.items() if key not in ("labels", "untrained")}
 
 
 def member_metrics(wildcards):
     members = sweep_block(wildcards)["members"]
     return [template("sae_metrics").format(**wildcards, member=member) for member in members]
+
+
+def with_labels(wildcards):
+    """Everything that members at a site are compared on."""
+    block = sweep_block(wildcards)
+    members = [template("sae").format(**wildcards, member=member) for member in block["members"]]
+    found = {**captured(wildcards), "saes": members}
+    if "labels" in block["comparison"]:
+        found["labels"] = labels_of_sweep(wildcards, block["comparison"]["labels"])
+    return found
+
+
+def labels_of_sweep(wildcards, labelset):
+    source = CONFIG[wildcards.policy].captures[sweep_block(wildcards)["capture"]]["source"]
+    return template("labels").format(policy=wildcards.policy, source=source, labelset=labelset)
+
+
+def compared_arguments(wildcards):
+    found = with_labels(wildcards)
+    labels = ["--labels", os.path.dirname(found["labels"])] if "labels" in found else []
+    return ["--sae", *map(os.path.dirname, found["saes"]), *labels]
+
+
+def closed_loop_of(wildcards):
+    return {**CLOSED_LOOP, **sweep_block(wildcards)["evaluation"]["closed_loop"]}
+
+
+def checkpoint_of(wildcards):
+    return template("checkpoint").format(policy=wildcards.policy, checkpoint=wildcards.checkpoint)
+
+
+def beside_sweep(wildcards):
+    """What the config asks for besides the sweep's tables: examples, returns, the comparison of its members."""
+    block = sweep_block(wildcards)
+    found = [
+        template(kind).format(**wildcards, site=site, member=member)
+        for kind, members in beside_members(block).items()
+        for site in block["sites"]
+        for member in members
+    ]
+    if something_to_compare(block):
+        found += [template("sae_comparison").format(**wildcards, site=site) for site in block["sites"]]
+    return found
 
 
 def sweep_summaries(wildcards):

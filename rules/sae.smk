@@ -1,9 +1,54 @@
 """Sparse autoencoders: training, evaluation on held-out episodes, and the sweep as a whole."""
 
 
-rule train_sae:
+# What a member's training follows from, besides the activations: written anew when that changes, so that the member
+# is trained again, and no other.
+rule write_recipe:
+    output:
+        template("sae_recipe"),
+    log:
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}-recipe.log",
+    localrule: True
+    conda:
+        conda_file(core)
+    params:
+        recipe=recipe,
+    shell:
+        "printf '%s\\n' {params.recipe:q} > {output:q} 2> {log:q}"
+
+
+rule train_sweep:
     input:
-        unpack(captured),
+        unpack(training_inputs),
+    output:
+        template("sae_training"),
+    log:
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/training.log",
+    conda:
+        conda_file(trainer)
+    threads: threads_of("train_sweep")
+    resources:
+        mem_mb=memory_of("train_sweep", 8000),
+        runtime=minutes_of("train_sweep", 1440),
+    params:
+        code=code("train_sweep.py"),
+        environment=trainer,
+        arguments=training_arguments,
+        threads=threads_of("train_sweep"),
+    shell:
+        run("train_sweep.py")
+        + " {params.arguments:q} --recipes {input.recipes:q} --site {wildcards.site} --threads {params.threads}"
+        " --memory-mb {resources.mem_mb} --out $(dirname {output:q}) > {log:q} 2>&1"
+
+
+# train_sweep leaves alone what is trained already. Through `ancient` so do the members' files, and all that was made
+# of them; a changed recipe or capture makes a member new. (Snakemake 9.27 runs a job whose only changed input is
+# ancient too seldom: that a recipe is written in the same run is what starts a new member's.)
+rule publish_sae:
+    input:
+        unpack(member_inputs),
+        recipe=template("sae_recipe"),
+        training=ancient(template("sae_training")),
     output:
         cfg=template("sae"),
         weights=template("sae").replace("cfg.json", "sae_weights.safetensors"),
@@ -11,31 +56,23 @@ rule train_sae:
         curve=template("sae").replace("cfg.json", "training.csv"),
     log:
         "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}.log",
+    localrule: True
     conda:
         conda_file(core)
-    threads: threads_of("train_sae")
-    resources:
-        mem_mb=memory_of("train_sae", 6000),
-        runtime=minutes_of("train_sae", 240),
     params:
-        code=code("train_sae.py"),
+        code=code("publish_sae.py"),
         environment=core,
-        settings=lambda w: as_json(sweep_block(w)["members"][w.member]),
-        rows=lambda w: sweep_block(w).get("rows", 0),
-        seed=lambda w: sweep_block(w)["seed"],
-        device=CONFIG.compute["device"],
-        threads=threads_of("train_sae"),
     shell:
-        run("train_sae.py")
-        + " --capture $(dirname {input.index:q}) --site {wildcards.site} --settings {params.settings:q}"
-        " --rows {params.rows} --seed {params.seed} --threads {params.threads} --device {params.device}"
-        " --out $(dirname {output.cfg:q}) > {log:q} 2>&1"
+        run("publish_sae.py")
+        + " --training $(dirname {input.training:q}) --member {wildcards.member} --out $(dirname {output.cfg:q})"
+        " > {log:q} 2>&1"
 
 
 rule evaluate_sae:
     input:
         unpack(captured),
         unpack(played),
+        unpack(compared),
         cfg=template("sae"),
     output:
         template("sae_metrics"),
@@ -50,7 +87,8 @@ rule evaluate_sae:
     params:
         code=code("evaluate_sae.py", of_family),
         environment=of_family,
-        arguments=played_arguments,
+        arguments=evaluation_arguments,
+        concepts=lambda w: as_json(concept_options(w)),
         split=lambda w: sweep_block(w)["evaluation"]["split"],
         rows=lambda w: sweep_block(w)["evaluation"].get("rows", 0),
         seed=lambda w: sweep_block(w)["seed"],
@@ -59,8 +97,8 @@ rule evaluate_sae:
     shell:
         run("evaluate_sae.py")
         + " --sae $(dirname {input.cfg:q}) --capture $(dirname {input.index:q}) {params.arguments:q}"
-        " --site {wildcards.site} --split {params.split} --rows {params.rows} --seed {params.seed}"
-        " --threads {params.threads} --device {params.device} --out {output:q} > {log:q} 2>&1"
+        " --concepts {params.concepts:q} --site {wildcards.site} --split {params.split} --rows {params.rows}"
+        " --seed {params.seed} --threads {params.threads} --device {params.device} --out {output:q} > {log:q} 2>&1"
 
 
 rule summarise_sweep:
@@ -97,6 +135,20 @@ rule summarise_sweep:
             subcategory="{checkpoint}: SAE sweep {sweep}",
             labels={"site": "{site}", "figure": "training"},
         ),
+        concepts=report(
+            template("sae_summary").replace("scaling.json", "concepts.png"),
+            caption="captions/concepts.rst",
+            category="{policy}",
+            subcategory="{checkpoint}: SAE sweep {sweep}",
+            labels={"site": "{site}", "figure": "concepts"},
+        ),
+        probing=report(
+            template("sae_summary").replace("scaling.json", "probing.png"),
+            caption="captions/probing.rst",
+            category="{policy}",
+            subcategory="{checkpoint}: SAE sweep {sweep}",
+            labels={"site": "{site}", "figure": "sparse probing"},
+        ),
     log:
         "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/summary.log",
     conda:
@@ -115,7 +167,8 @@ rule summarise_sweep:
 
 rule index_sweep:
     input:
-        sweep_summaries,
+        summaries=sweep_summaries,
+        beside=beside_sweep,
     output:
         template("sweep"),
     log:
@@ -129,4 +182,4 @@ rule index_sweep:
         code=code("index_sweep.py"),
         environment=core,
     shell:
-        run("index_sweep.py") + " --summaries {input:q} --out {output:q} > {log:q} 2>&1"
+        run("index_sweep.py") + " --summaries {input.summaries:q} --beside {input.beside:q} --out {output:q} > {log:q} 2>&1"

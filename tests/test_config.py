@@ -247,6 +247,61 @@ def test_each_fault_is_one_clear_line(path, value, part):
         Config(config, "my.yaml")
 
 
+def with_concepts(capture="demo", **concepts):
+    """The sound config with a sweep whose latents are compared with labels."""
+    config = sound()
+    config["policies"]["board"]["sae"] = {
+        "known": {
+            "capture": capture,
+            "sites": ["block_1"],
+            "members": {"plain": GOOD},
+            "evaluation": {"concepts": {"labels": "truth", **concepts}},
+        }
+    }
+    return config
+
+
+def test_concepts_of_labels_that_are_there_are_sound():
+    phase = {"label": "empties", "bins": 4}
+    config = Config(with_concepts(names=["parity"], phase=phase, untrained="step-0", probing=[1, 5]))
+    assert config["board"].sweeps["known"]["evaluation"]["concepts"]["phase"] == phase
+
+
+CONCEPTS = "policies.board.sae.known.evaluation.concepts"
+
+
+@pytest.mark.parametrize(
+    ("concepts", "part"),
+    [
+        ({"labels": "truht"}, f"{CONCEPTS}: there is no label set 'truht'; did you mean 'truth'?"),
+        ({"names": ["paryti"]}, f"{CONCEPTS}: there is no label 'paryti' in the label set 'truth'; did you mean"),
+        ({"phase": {"label": "phase", "bins": 3}}, f"{CONCEPTS}: there is no label 'phase' in the label set 'truth'"),
+        ({"phase": {"label": "empties"}}, f"{CONCEPTS}.phase: a phase needs either bins or edges"),
+        ({"phase": {"label": "empties", "bins": 1}}, f"{CONCEPTS}.phase.bins: 1 is less than the minimum of 2"),
+        ({"phase": {"label": "empties", "edges": [5, 3]}}, f"{CONCEPTS}.phase.edges: must ascend, got [5, 3]"),
+        ({"untrained": "step-7"}, f"{CONCEPTS}: there is no checkpoint 'step-7'"),
+        ({"probing": [0]}, "0 is less than the minimum of 1"),
+        ({"labells": "truth"}, f"{CONCEPTS}: unknown key 'labells'; did you mean 'labels'?"),
+    ],
+)
+def test_concepts_that_cannot_be_measured_are_refused(concepts, part):
+    with refused("my.yaml: ", part):
+        Config(with_concepts(**concepts), "my.yaml")
+
+
+def test_concepts_need_labels_of_the_captures_own_rows():
+    config = with_concepts(capture="more")
+    board = config["policies"]["board"]
+    board["sources"]["more"] = copy.deepcopy(board["sources"]["games"])
+    board["captures"]["more"] = {"source": "more", "sites": ["block_1"]}
+    with refused("has no labels of the rows of capture 'more'", "add its source 'more'"):
+        Config(config)
+    del board["captures"]["more"]["source"]
+    board["captures"]["more"]["import"] = ["one.npz"]
+    with refused("has no labels of the rows of capture 'more'"):
+        Config(config)
+
+
 def test_files_that_are_no_config_are_refused(tmp_path):
     with refused("gone.yaml", "no such config file"):
         load_config(tmp_path / "gone.yaml")

@@ -177,13 +177,14 @@ def test_an_installation_that_outlives_its_builder_is_waited_for(sandbox):
         fcntl.flock(lock, fcntl.LOCK_EX)
 
 
-def make_wheel(folder: Path, name: str) -> None:
-    """Write a wheel of one module, importable as its name."""
+def make_wheel(folder: Path, name: str, requires: str = "") -> None:
+    """Write a wheel of one module, importable as its name, that declares a requirement."""
     folder.mkdir(exist_ok=True)
     info = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{name}.py", f"NAME = '{name}'\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        required = f"Requires-Dist: {requires}\n" if requires else ""
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{required}")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
 
@@ -197,6 +198,17 @@ def test_packages_come_by_pip_s_own_configuration_and_includes_are_followed(sand
     program = "import lower, upper, os; print(lower.NAME, upper.NAME, os.path.exists(upper.__cached__))"
     done = sandbox.run("upper", "python", "-c", program, PIP_FIND_LINKS=wheels.as_uri())
     assert done.stdout == "lower upper True\n", done.stderr
+
+
+def test_packages_can_be_installed_without_what_they_declare(sandbox):
+    wheels = sandbox.elsewhere / "wheels"
+    make_wheel(wheels, "lower")
+    make_wheel(wheels, "greedy", requires="absent-package==1.0")
+    sandbox.pins("frugal", "lower==1.0\n")
+    (sandbox.root / "envs" / "frugal.no-deps").write_text("# absent-package is not used\ngreedy==1.0\n")
+    program = "import lower, greedy; print(lower.NAME, greedy.NAME)"
+    done = sandbox.run("frugal", "python", "-c", program, PIP_FIND_LINKS=wheels.as_uri())
+    assert done.stdout == "lower greedy\n", done.stderr
 
 
 def test_a_failed_build_says_so_in_one_line_and_leaves_nothing_that_runs(sandbox):
@@ -231,6 +243,10 @@ def test_pins_and_interpreter_decide_the_place_and_comments_do_not(sandbox):
     sandbox.pins("lower", "a==2\n")
     assert prefix_of(sandbox, "upper") != before
     sandbox.pins("lower", "a==1\n")
+    bare = sandbox.root / "envs" / "upper.no-deps"
+    bare.write_text("c==1\n")
+    assert prefix_of(sandbox, "upper") != before
+    bare.unlink()
     link = sandbox.elsewhere / "another python"
     link.symlink_to(sandbox.elsewhere / "python")
     assert prefix_of(sandbox, "upper", POLICYLENS_PYTHON=str(link)) != before
@@ -270,7 +286,7 @@ def test_active_environments_are_used_as_they_are(sandbox):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in ENVS.glob("*.txt")))
 def test_every_pin_is_exact_and_names_no_build(name):
-    found = pins.read(name, ENVS)
+    found = pins.read(name, ENVS) + pins.read_without_dependencies(name, ENVS)
     assert len({pin.partition("==")[0].lower() for pin in found}) == len(found)
     for pin in found:
         package, _, version = pin.partition("==")
@@ -295,6 +311,10 @@ def test_a_drifted_conda_file_is_noticed(tmp_path):
     check = [sys.executable, str(copy / "make_yaml.py"), "--check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["envs/core.yaml", "envs/dev.yaml"]
+    assert [line.split()[0] for line in done.stderr.splitlines()] == [
+        "envs/core.yaml",
+        "envs/dev.yaml",
+        "envs/interop.yaml",
+    ]
     subprocess.run(check[:-1], check=True)
     assert subprocess.run(check, check=False).returncode == 0

@@ -1,6 +1,7 @@
 """Measures of an SAE against their definitions, fidelity on a policy made by hand, and the programs around them."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -44,7 +45,7 @@ def make_sae(tensors=None, scale=0.5, threshold=0.3, mean=None, sparsity=2.0):
     }
     mean = [0.0] * D if mean is None else mean
     return SAE(
-        SAEConfig("standard", D, M, settings, {"centre": False, "scale": scale, "mean": mean}, threshold), tensors
+        SAEConfig("standard", D, M, D, settings, {"centre": False, "scale": scale, "mean": mean}, threshold), tensors
     )
 
 
@@ -198,12 +199,49 @@ def test_fidelity_is_what_its_names_say():
         kl = np.where(legal, p * np.log(np.where(legal, p, 1) / np.where(legal, q, 1)), 0).sum(1)
         np.testing.assert_allclose(rows[edit]["kl"], kl, atol=2e-5, err_msg=edit)
         np.testing.assert_array_equal(rows[edit]["agreement"], p.argmax(1) == q.argmax(1), err_msg=edit)
+        loss = -np.log(q[np.arange(len(q)), p.argmax(1)])
+        np.testing.assert_allclose(rows[edit]["loss"], loss, atol=2e-5, err_msg=edit)
         np.testing.assert_allclose(rows[edit]["value_error"], abs((x - stream).sum(1)), atol=1e-5, err_msg=edit)
     found = summarise(rows, episodes, RESAMPLING)
     recovered = found["kl_recovered"]["mean"]
     assert recovered["value"] == pytest.approx(1 - rows["reconstruction"]["kl"].sum() / rows["mean"]["kl"].sum())
     assert recovered["low"] < recovered["value"] < recovered["high"]
     assert found["edits"]["zero"]["kl"]["value"] == pytest.approx(rows["zero"]["kl"].mean())
+    loss = {edit: rows[edit]["loss"].mean() for edit in EDITS}
+    share = (loss["zero"] - loss["reconstruction"]) / (loss["zero"] - loss["identity"])
+    assert found["loss_recovered"]["zero"]["value"] == pytest.approx(share)
+
+
+def test_the_loss_of_a_gaussian_head_is_its_negative_log_density():
+    mine = Gaussian(torch.tensor([[0.0, 1]]), torch.tensor([0.3, 0.3]))
+    theirs = Gaussian(torch.tensor([[0.5, 3]]), torch.tensor([0.0, 0.7]))
+    normal = torch.distributions.Normal(theirs.mu, theirs.log_std.exp())
+    torch.testing.assert_close(mine.loss(theirs), -normal.log_prob(mine.mu).sum(1))
+
+
+class TwoSites(Tiny):
+    """A second site, twice the first."""
+
+    @property
+    def stages(self):
+        return [
+            *super().stages,
+            Stage(Site("later", D), "stream", lambda carry: {**carry, "stream": 2 * carry["stream"]}),
+        ]
+
+
+def test_a_transcoder_is_spliced_in_at_its_output_site():
+    policy = TwoSites()
+    pieces, *_ = tiny_pieces(policy)
+    pieces = [piece._replace(recorded=2 * piece.recorded, donors=2 * piece.donors) for piece in pieces]
+    sae = identity_sae()
+    doubling = sae.tensors | {"W_dec": 2 * sae.tensors["W_dec"]}
+    sae = SAE(dataclasses.replace(sae.cfg, output_site="later"), doubling)
+    rows = fidelity_rows(policy, "stream", sae, pieces)
+    assert rows["reconstruction"]["kl"].max() < 1e-6
+    assert rows["zero"]["kl"].mean() > 0.1
+    with refused("later", "checkpoint"):
+        fidelity_rows(policy, "stream", sae, [piece._replace(recorded=piece.recorded / 2) for piece in pieces])
 
 
 def test_activations_of_another_policy_are_refused():
@@ -239,6 +277,8 @@ def test_reports_fit_their_schema_and_make_one_table():
         for name in ("l0", "explained_variance"):
             for column, part in ((name, "value"), (f"{name}_low", "low"), (f"{name}_high", "high")):
                 assert row[column] == report["metrics"][name][part]
+    assert summary["members"]["exact"]["loss_recovered"]["value"] == 1
+    assert rows[0]["concept_auc"] is None
     without = {name: report | {"fidelity": None} for name, report in found.items()}
     assert table_rows(sweep_summary(without))[0].keys() == rows[0].keys()
     check_against("sae_metrics", without["rough"], "metrics.json")

@@ -25,7 +25,9 @@ def random_sae(architecture, d, m, seed, dtype=torch.float32, **names):
     tensors = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
     normalisation = {"centre": True, "scale": 0.25, "mean": torch.randn(d, generator=generator).tolist()}
     return SAE(
-        SAEConfig(architecture, d, m, settings, normalisation, 0.4, str(dtype).removeprefix("torch."), seed, **names),
+        SAEConfig(
+            architecture, d, m, d, settings, normalisation, 0.4, str(dtype).removeprefix("torch."), seed, **names
+        ),
         tensors,
     )
 

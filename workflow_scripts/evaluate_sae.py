@@ -1,7 +1,8 @@
-"""Measure one SAE on held-out episodes, and what its policy loses through it, and write metrics.json."""
+"""Measure one SAE on held-out episodes, what its policy loses through it, and which concepts it holds."""
 
 import argparse
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from policylens.capture.batches import read_batch
 from policylens.console import main
 from policylens.errors import UserError
+from policylens.evaluation.concepts import Options, Site, check_same_rows, concept_report
 from policylens.evaluation.fidelity import Piece, fidelity_rows, other_episodes, summarise
 from policylens.evaluation.reconstruction import row_table
 from policylens.evaluation.report import sae_report
+from policylens.policies import registry
 from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy
 from policylens.progress import progress
@@ -20,18 +23,49 @@ from policylens.sae.activations import Rows, flattened, read_activations, rows_o
 from policylens.sae.base import SAE
 from policylens.sae.files import load_sae
 from policylens.statistics.resampling import Resampling
-from policylens.stores.files import write_json
+from policylens.stores.files import read_json, write_json
 from policylens.stores.tables import Table, open_table
 
 BATCH_ROWS = 2048
 
 
 def program() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    sae = load_sae(arguments.sae).to(arguments.device)
+    capture = open_table(arguments.capture, arguments.row_space)
+    rows = rows_of_split(capture, arguments.split, arguments.rows, arguments.seed)
+    taken = read_activations(capture.array(arguments.site), rows.numbers)
+    check_width(arguments.sae, arguments.site, taken.shape[-1], sae.cfg.d_in)
+    given = taken
+    if sae.cfg.output_site is not None:
+        given = read_activations(capture.array(sae.cfg.output_site), rows.numbers)
+        check_width(arguments.sae, sae.cfg.output_site, given.shape[-1], sae.cfg.d_out)
+    resampling = Resampling(seed=arguments.seed)
+    source = open_table(arguments.source) if arguments.source is not None else None
+    fidelity = None
+    if arguments.fidelity and source is not None:
+        policy = load_policy(arguments.checkpoint, arguments.device)
+        fidelity = measure_fidelity(policy, source, sae, arguments.site, given, rows, resampling)
+    concepts = (None, None)
+    if arguments.labels is not None:
+        concepts = measure_concepts(arguments, sae, Site(capture, arguments.site), source, resampling)
+    flat = flattened(taken)
+    table, episodes = row_table(sae, flat, flattened(given)), np.repeat(rows.episodes, len(flat) // len(taken))
+    write_json(arguments.out, sae_report(sae, table, episodes, resampling, arguments.split, fidelity, concepts))
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sae", required=True, type=Path, help="the SAE's folder")
     parser.add_argument("--capture", required=True, type=Path, help="the capture's folder")
     parser.add_argument("--checkpoint", type=Path, help="the policy's folder; with --source: measure fidelity too")
     parser.add_argument("--source", type=Path, help="folder of the source behind the capture")
+    parser.add_argument("--no-fidelity", dest="fidelity", action="store_false", help="do not run the policy")
+    parser.add_argument("--labels", type=Path, help="folder of a label set of the capture's rows: measure concepts too")
+    parser.add_argument("--concepts", default="{}", help="JSON: names, rows, phase, probing, as in config.yaml")
+    parser.add_argument("--untrained-sae", type=Path, help="folder of the same SAE of another checkpoint")
+    parser.add_argument("--untrained-capture", type=Path, help="folder of that checkpoint's capture of the same rows")
     parser.add_argument("--site", required=True)
     parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
@@ -43,24 +77,39 @@ def program() -> None:
     arguments = parser.parse_args()
     if (arguments.checkpoint is None) != (arguments.source is None):
         parser.error("give --checkpoint and --source together, or neither")
-    torch.set_num_threads(arguments.threads)
-    sae = load_sae(arguments.sae).to(arguments.device)
-    capture = open_table(arguments.capture, arguments.row_space)
-    rows = rows_of_split(capture, arguments.split, arguments.rows, arguments.seed)
-    activations = read_activations(capture.array(arguments.site), rows.numbers)
-    if activations.shape[-1] != sae.cfg.d_in:
-        raise UserError(
-            f"{arguments.sae}: trained on width {sae.cfg.d_in}, site {arguments.site!r} has {activations.shape[-1]}"
-        )
-    resampling = Resampling(seed=arguments.seed)
-    flat = flattened(activations)
-    fidelity = None
-    if arguments.checkpoint is not None:
-        policy = load_policy(arguments.checkpoint, arguments.device)
-        source = open_table(arguments.source)
-        fidelity = measure_fidelity(policy, source, sae, arguments.site, activations, rows, resampling)
-    table, episodes = row_table(sae, flat), np.repeat(rows.episodes, len(flat) // len(activations))
-    write_json(arguments.out, sae_report(sae, table, episodes, resampling, arguments.split, fidelity))
+    if (arguments.untrained_sae is None) != (arguments.untrained_capture is None):
+        parser.error("give --untrained-sae and --untrained-capture together, or neither")
+    return arguments
+
+
+def check_width(sae: Path, site: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise UserError(f"{sae}: trained on width {wanted}, site {site!r} has {found}")
+
+
+def measure_concepts(
+    arguments: argparse.Namespace, sae: SAE, site: Site, source: Table | None, resampling: Resampling
+) -> tuple[dict, dict | None]:
+    untrained = None
+    if arguments.untrained_sae is not None:
+        other = open_table(arguments.untrained_capture, arguments.row_space)
+        check_same_rows(other, site.capture)
+        untrained = load_sae(arguments.untrained_sae).to(arguments.device), Site(other, site.name)
+    observed = None if source is None else (source, observations_of(arguments.checkpoint))
+    return concept_report(
+        sae,
+        site,
+        open_table(arguments.labels, arguments.row_space),
+        Options(**json.loads(arguments.concepts)),
+        resampling,
+        observed=observed,
+        untrained=untrained,
+    )
+
+
+def observations_of(checkpoint: Path) -> Sequence[str]:
+    record = read_json(checkpoint / "policy.json")
+    return registry.family(record["family"]).observations(record)
 
 
 def measure_fidelity(

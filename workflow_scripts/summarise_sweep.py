@@ -10,7 +10,7 @@ from policylens.sae.files import TRAINING
 from policylens.stores.files import read_json, write_json
 from policylens.stores.schemas import check_against
 from policylens.stores.tabular import write_csv
-from policylens.visualize import sae_plots
+from policylens.visualize import concept_plots, sae_plots
 
 
 def program() -> None:
@@ -35,6 +35,8 @@ def program() -> None:
     sae_plots.density(arguments.out / "density.png", reports, arguments.title)
     sae_plots.fidelity(arguments.out / "fidelity.png", reports, arguments.title)
     sae_plots.training(arguments.out / "training.png", reports, histories, arguments.title)
+    concept_plots.concepts(arguments.out / "concepts.png", reports, arguments.title)
+    concept_plots.probing(arguments.out / "probing.png", reports, arguments.title)
     write_csv(arguments.out / "scaling.csv", table_rows(summary))
     write_json(arguments.out / "scaling.json", summary)
 

@@ -3,17 +3,17 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from policylens.console import main
+from policylens.errors import UserError
 from policylens.progress import progress
-from policylens.sae.activations import flattened, read_activations, rows_of_split
-from policylens.sae.files import save_sae
-from policylens.sae.training import train
-from policylens.stores.files import sha256_of_file
-from policylens.stores.tables import INDEX, Table, open_table
+from policylens.sae.files import load_sae, save_sae
+from policylens.sae.origin import origin
+from policylens.sae.settings import resolve
+from policylens.sae.training import Feed, Training, advance, finished, new_member
+from policylens.sae.training_rows import Recorded, training_rows
 
 
 def program() -> None:
@@ -29,31 +29,21 @@ def program() -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    capture = open_table(arguments.capture, arguments.row_space)
-    rows = rows_of_split(capture, "train", arguments.rows, arguments.seed)
-    sae, history = train(
-        flattened(read_activations(capture.array(arguments.site), rows.numbers)),
-        json.loads(arguments.settings),
-        arguments.seed,
-        device=arguments.device,
-        progress=lambda steps: progress(steps, len(steps), f"training {arguments.out.name}", "steps"),
-        origin=origin(arguments.capture, capture, arguments.site),
-    )
-    save_sae(arguments.out, sae, history)
-
-
-def origin(folder: Path, capture: Table, site: str) -> dict[str, Any]:
-    """Names for cfg.json; policy and checkpoint follow from results/{policy}/{checkpoint}/activations/{capture}."""
-    folder = folder.resolve()
-    named = folder.parent.name == "activations"
-    return {
-        "policy": folder.parents[2].name if named else None,
-        "checkpoint": folder.parents[1].name if named else None,
-        "checkpoint_sha256": capture.attributes.get("provenance", {}).get("checkpoint_sha256"),
-        "site": site,
-        "capture": folder.name,
-        "capture_sha256": sha256_of_file(folder / INDEX),
-    }
+    settings = resolve(json.loads(arguments.settings))
+    names = origin(arguments.capture, arguments.row_space, arguments.site)
+    recorded = [Recorded(arguments.capture, {})]
+    output_site, limit, seed = settings["output_site"], arguments.rows, arguments.seed
+    rows = training_rows(recorded, arguments.site, output_site, arguments.row_space, limit=limit, seed=seed)
+    feed = Feed(rows, settings, seed, arguments.device)
+    own_seed = seed if settings["seed"] is None else settings["seed"]
+    start = load_sae(Path(settings["start"])) if settings["start"] else None
+    training = Training(arguments.out.name, new_member(settings, feed, own_seed, arguments.device, start))
+    shown = f"training {arguments.out.name}"
+    advance([training], feed.stream, feed.sample, None, lambda steps: progress(steps, len(steps), shown, "steps"))
+    if training.trouble:
+        raise UserError(training.trouble)
+    names["output_site"] = output_site
+    save_sae(arguments.out, finished(training.member, feed.before, feed.after, own_seed, names), training.history)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +18,14 @@ from policylens.statistics.resampling import Resampling
 
 EDITS = ("identity", "reconstruction", "zero", "mean", "resample")
 ABLATIONS = ("zero", "mean", "resample")
-METRICS = ("kl", "agreement", "value_error")
 MISMATCH = 0.05
 
 
 class Piece(NamedTuple):
     """Some evaluated rows.
 
-    batch: their observations. recorded: (n, *inner, width) their activations in the capture.
-    donors: the same shape, activations of rows of other episodes.
+    batch: their observations. recorded: (n, *inner, width) their activations in the capture, at the site that is
+    replaced. donors: the same shape, activations of rows of other episodes.
     """
 
     batch: Batch
@@ -50,8 +49,10 @@ def other_episodes(episodes: np.ndarray, seed: int) -> np.ndarray:
 def fidelity_rows(policy: Policy, site: str, sae: SAE, pieces: Iterable[Piece]) -> dict[str, dict[str, np.ndarray]]:
     """Per edit and metric, float64 (n,) over all rows of all pieces.
 
+    site: whose activation the SAE takes. What it gives replaces that activation, or a transcoder's output site's.
     kl: KL(original || edited) of the action distribution, nats. agreement: whether both prefer the same action (0 or
-    1). value_error: |edited - original| of the value, in its own units; absent if the policy has no value.
+    1). loss: -log-likelihood, under the edited pass, of the action that the original prefers, nats. value_error:
+    |edited - original| of the value, in its own units; absent if the policy has no value.
     Memory is bounded by a piece. Raises UserError if the capture is not of this policy and these observations.
     """
     parts: dict[str, list[dict[str, np.ndarray]]] = {edit: [] for edit in EDITS}
@@ -66,14 +67,16 @@ def fidelity_rows(policy: Policy, site: str, sae: SAE, pieces: Iterable[Piece]) 
 
 
 def _of_piece(policy: Policy, site: str, sae: SAE, piece: Piece) -> dict[str, dict[str, np.ndarray]]:
-    original = policy.run(piece.batch, read=[site])
-    _check_recorded(original.reads[site], piece.recorded, site)
+    replaced = sae.cfg.output_site or site
+    original = policy.run(piece.batch, read=[site, replaced])
+    _check_recorded(original.reads[replaced], piece.recorded, replaced)
     found = {}
-    for name, edit in _edits(sae, piece.donors).items():
-        changed = policy.run(resume=(site, original.cache), edit={site: edit})
+    for name, edit in _edits(sae, original.reads[site], piece.donors).items():
+        changed = policy.run(resume=(replaced, original.cache), edit={replaced: edit})
         measured = {
             "kl": original.heads.divergence(changed.heads),
             "agreement": original.heads.agreement(changed.heads),
+            "loss": original.heads.loss(changed.heads),
         }
         if original.value is not None:
             measured["value_error"] = (changed.value - original.value).abs().flatten()
@@ -81,10 +84,11 @@ def _of_piece(policy: Policy, site: str, sae: SAE, piece: Piece) -> dict[str, di
     return found
 
 
-def _edits(sae: SAE, donors: np.ndarray) -> dict[str, Edit]:
+def _edits(sae: SAE, taken: Tensor, donors: np.ndarray) -> dict[str, Edit]:
+    """taken: (n, *inner, d_in), what the SAE sees."""
+
     def reconstruct(x: Tensor) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1]).to(sae.W_dec.dtype)
-        return sae(flat).reshape(x.shape)
+        return sae(taken.reshape(-1, taken.shape[-1]).to(sae.W_dec.dtype)).reshape(x.shape)
 
     return {
         "identity": lambda x: x,
@@ -106,10 +110,14 @@ def _check_recorded(now: Tensor, recorded: np.ndarray, site: str) -> None:
 
 
 def summarise(rows: dict[str, dict[str, np.ndarray]], episodes: np.ndarray, resampling: Resampling) -> dict[str, Any]:
-    """Means per edit with intervals over episodes, and the share of the KL that the reconstruction recovers.
+    """Means per edit with intervals over episodes, and the shares of KL and loss that the reconstruction recovers.
 
-    kl_recovered: per ablation 1 - sum KL(reconstruction) / sum KL(ablation); 1 is perfect, 0 no better than the
-    ablation. Plain JSON values.
+    kl_recovered: per ablation 1 - sum KL(reconstruction) / sum KL(ablation). loss_recovered: per ablation
+    (L(ablation) - L(reconstruction)) / (L(ablation) - L(original)), L the summed loss. 1 is perfect, 0 no better than
+    the ablation. Plain JSON values.
+
+    With the policy's whole action distribution as the label in place of its preferred action, L is KL plus the
+    distribution's entropy, and the second share is the first.
     """
     grouped = Clusters.of(episodes)
     lengths = grouped.lengths.astype(np.float64)
@@ -121,15 +129,19 @@ def summarise(rows: dict[str, dict[str, np.ndarray]], episodes: np.ndarray, resa
         }
         for edit, found in sums.items()
     }
-    reconstruction = sums["reconstruction"]["kl"]
-    recovered = {
-        ablation: bootstrap_sums(
-            (reconstruction, sums[ablation]["kl"]),
-            lambda lost, all_lost: 1 - lost / all_lost,
-            resampling,
-            n_rows=n,
-            undefined="nan",
-        ).record()
-        for ablation in ABLATIONS
+    return {
+        "edits": edits,
+        "kl_recovered": {name: _recovered(sums, name, "kl", resampling, n) for name in ABLATIONS},
+        "loss_recovered": {name: _recovered(sums, name, "loss", resampling, n) for name in ABLATIONS},
     }
-    return {"edits": edits, "kl_recovered": recovered}
+
+
+def _recovered(
+    sums: Mapping[str, Mapping[str, np.ndarray]], ablation: str, metric: str, resampling: Resampling, n_rows: int
+) -> dict[str, Any]:
+    """Share of what an ablation adds to a metric that the reconstruction does not add."""
+    original = sums["identity"][metric]
+    added = (sums["reconstruction"][metric] - original, sums[ablation][metric] - original)
+    return bootstrap_sums(
+        added, lambda lost, all_lost: 1 - lost / all_lost, resampling, n_rows=n_rows, undefined="nan"
+    ).record()

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from policylens.sae.base import SAE
 from policylens.statistics.clusters import Clusters
@@ -18,41 +17,55 @@ DENSITY_EDGES = np.round(np.arange(-6, 0.01, 0.25), 2)
 
 
 class RowTable(NamedTuple):
-    """Per evaluated row, float64 (n,), and per latent.
+    """Per evaluated row, float64 (n,), and per latent; y is the activation that x_hat stands for, x itself or, for a
+    transcoder, that of its output site.
 
-    error: ||x - x_hat||^2. energy: ||x||^2. spread: ||x - mean of the evaluated rows||^2. active: number of active
-    latents. strength: sum_i ||W_dec,i|| f_i in the units of the normalised data. loss: the training loss's main part.
-    fired: (m,) int64, in how many rows each latent was active.
+    error: ||y - x_hat||^2. energy: ||y||^2. spread: ||y - mean of the evaluated rows||^2. output: ||x_hat||^2.
+    product: y . x_hat. active: number of active latents. strength: sum_i ||W_dec,i|| f_i in the units of the normalised
+    data. nonzero: number of latents that are not 0. total: sum_i f_i. loss: the training loss's main part.
+    fired: (m,) int64, in how many rows each latent was active. positive: (m,) int64, in how many it was above 0.
     """
 
     error: np.ndarray
     energy: np.ndarray
     spread: np.ndarray
+    output: np.ndarray
+    product: np.ndarray
     active: np.ndarray
     strength: np.ndarray
+    nonzero: np.ndarray
+    total: np.ndarray
     loss: np.ndarray
     fired: np.ndarray
+    positive: np.ndarray
 
 
 @torch.no_grad()
-def row_table(sae: SAE, activations: np.ndarray, batch_rows: int = BATCH_ROWS) -> RowTable:
-    """Run an SAE over raw activations (n, d) float32; memory is bounded by the batch."""
+def row_table(
+    sae: SAE, activations: np.ndarray, targets: np.ndarray | None = None, batch_rows: int = BATCH_ROWS
+) -> RowTable:
+    """Run an SAE over raw activations (n, d) float32; memory is bounded by the batch.
+
+    targets: (n, d_out) what it should give; None: the activations themselves.
+    """
     rows = torch.from_numpy(activations)
-    mean = rows.mean(0, dtype=torch.float64).float().to(sae.device)
-    parts: list[Tensor] = []
-    fired = torch.zeros(sae.cfg.d_sae, dtype=torch.int64, device=sae.device)
-    for x in rows.split(batch_rows):
-        x = x.to(sae.device)
+    wanted = rows if targets is None else torch.from_numpy(targets)
+    mean = wanted.mean(0, dtype=torch.float64).float().to(sae.device)
+    norms, parts = sae.W_dec.norm(dim=1) * sae.scale, []
+    fired, positive = torch.zeros(2, sae.cfg.d_sae, dtype=torch.int64, device=sae.device)
+    for x, y in zip(rows.split(batch_rows), wanted.split(batch_rows), strict=True):
+        x, y = x.to(sae.device), y.to(sae.device)
         f = sae.encode(x)
-        strength = sae.strength(f)
-        active = strength > sae.cfg.active_threshold
+        given, strength, active = sae.decode(f), sae.strength(f), sae.active(f)
         fired += active.sum(0)
-        terms = [(x - sae.decode(f)).square(), x.square(), (x - mean).square(), active, strength * sae.scale]
-        parts.append(torch.stack([term.sum(1).float() for term in terms]).cpu().double())
-    error, energy, spread, active, strength = torch.cat(parts, dim=1)
-    loss = sae.architecture.objective(error * sae.scale**2, strength, sae.cfg.d_in)
-    columns = (error, energy, spread, active, strength, loss, fired)
-    return RowTable(*(column.cpu().numpy() for column in columns))
+        positive += (f > 0).sum(0)
+        squares = [(y - given).square(), y.square(), (y - mean).square(), given.square(), y * given]
+        sums = [term.sum(1).float() for term in (*squares, active, strength * sae.scale, f != 0, f)]
+        sums.append(sae.architecture.penalty(sae.tensors, x, f, norms))
+        parts.append(torch.stack(sums).cpu().double())
+    *sums, penalty = torch.cat(parts, dim=1)
+    loss = sae.architecture.objective(sums[0] * sae.scale**2, penalty, wanted.shape[1])
+    return RowTable(*(column.cpu().numpy() for column in (*sums, loss, fired, positive)))
 
 
 def core_metrics(table: RowTable, episodes: np.ndarray, resampling: Resampling) -> dict[str, dict[str, Any]]:
@@ -64,7 +77,8 @@ def core_metrics(table: RowTable, episodes: np.ndarray, resampling: Resampling) 
     episodes: (n,) the episode of each row.
     """
     grouped = Clusters.of(episodes)
-    sums = {name: grouped.sums(getattr(table, name)) for name in RowTable._fields[:-1]}
+    names = ("error", "energy", "spread", "active", "strength", "loss")
+    sums = {name: grouped.sums(getattr(table, name)) for name in names}
     lengths = grouped.lengths.astype(np.float64)
     n = grouped.n_rows
     explained = bootstrap_sums(

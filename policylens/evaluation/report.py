@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from policylens.evaluation.reconstruction import RowTable, core_metrics, dead, density
+from policylens.evaluation.saebench import saebench_metrics
 from policylens.sae.base import SAE
 from policylens.statistics.resampling import Resampling
 
@@ -21,11 +22,13 @@ def sae_report(
     resampling: Resampling,
     split: str,
     fidelity: dict[str, Any] | None = None,
+    concepts: tuple[dict[str, Any] | None, dict[str, Any] | None] = (None, None),
 ) -> dict[str, Any]:
     """The content of metrics.json.
 
     table: of :func:`row_table`. episodes: (n,) of its rows. split: the evaluated one.
-    fidelity: of `policylens.evaluation.fidelity.summarise`, or None where the policy could not be run.
+    fidelity: of `policylens.evaluation.fidelity.summarise`, or None where the policy could not be run. concepts: of
+    `policylens.evaluation.concepts.concept_report`, or None twice where there are no labels.
     """
     n_rows, n_episodes = len(episodes), len(np.unique(episodes))
     return {
@@ -42,4 +45,7 @@ def sae_report(
         "density": density(table.fired, n_rows),
         "dead": dead(table.fired, n_rows, n_episodes),
         "fidelity": fidelity,
+        "saebench": saebench_metrics(sae, table, episodes, resampling, fidelity),
+        "alignment": concepts[0],
+        "probing": concepts[1],
     }

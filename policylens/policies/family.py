@@ -9,6 +9,7 @@ only when asked for, by :func:`policylens.policies.registry.room`:
     labels.py       label(rows, names) -> dict of arrays                                       ["labels"]
     training.py     train(settings, folder, seed)                                              ["training"]
     strength.py     evaluate(policy, settings, seed) -> dict                                 ["strength"]
+    returns.py      returns(policy, settings, episodes, seed) -> {task: {measure: (episodes,)}} ["returns"]
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Family:
     capabilities: what the family can do; what it lacks is absent and config validation says so.
     sites: from a parsed policy.json to the sites, in the order of computation.
     environment: the environment file (envs/<name>.txt) that its simulator and policy code need.
-    settings: JSON schema of the settings per capability ("rollout", "training", "strength"; "import": a foreign
-        checkpoint's options).
+    settings: JSON schema of the settings per capability ("rollout", "training", "strength", "returns"; "import": a
+        foreign checkpoint's options).
     labels: label name -> one line saying what it is, with its unit.
     observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
     architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say

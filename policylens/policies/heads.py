@@ -1,11 +1,12 @@
 """Action heads: what a policy says about its next action, as a small tagged union.
 
-Every head offers `divergence(other)` and `agreement(other)`, so that an analysis can ask how much an
+Every head offers `divergence(other)`, `agreement(other)` and `loss(other)`, so that an analysis can ask how much an
 intervention changed the policy without knowing which kind of policy it is.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,11 @@ class Discrete:
         """Whether the two put their largest probability on the same action, (n,) bool."""
         return self.log_probabilities().argmax(-1) == other.log_probabilities().argmax(-1)
 
+    def loss(self, other: Discrete) -> Tensor:
+        """-log-likelihood that `other` gives to the action that `self` prefers, (n,), in nats."""
+        preferred = self.log_probabilities().argmax(-1, keepdim=True)
+        return -other.log_probabilities().gather(-1, preferred).squeeze(-1)
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -63,6 +69,11 @@ class Gaussian:
     def agreement(self, other: Gaussian) -> Tensor:
         """Whether the means are within one standard deviation of `self` in every coordinate, (n,) bool."""
         return ((self.mu - other.mu).abs() <= self.log_std.exp()).all(-1)
+
+    def loss(self, other: Gaussian) -> Tensor:
+        """-log-density that `other` gives to the action that `self` prefers (its mean), (n,), in nats."""
+        shift = (self.mu - other.mu) / other.log_std.exp()
+        return (0.5 * shift**2 + other.log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
 Heads = Discrete | Gaussian

@@ -32,7 +32,7 @@ def family(name: str) -> Family:
 
 
 def room(name: str, part: str) -> ModuleType:
-    """One module of a family's folder: "policy", "environment", "labels", "training", "strength", "drawing"."""
+    """One module of a family's folder: "policy", "environment", "labels", "training", "strength", "returns"..."""
     family(name)
     return importlib.import_module(f"policylens.policies.{name}.{part}")
 

@@ -18,13 +18,16 @@ from policylens.errors import UserError
 from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
-from policylens.project.sweeps import members_of
+from policylens.project.sweeps import label_sets_of_rows, members_of, rows_of
 from policylens.stores.files import read_json
 from policylens.stores.foreign import check_suffix
 from policylens.stores.names import check_name
 from policylens.stores.schemas import check_against, check_value
 
 EVALUATION = {"split": "test", "fidelity": True}
+EXAMPLES = {"count": 20, "split": "all"}
+COMPARISON = {"rows": 20_000, "targets": 100}
+CLOSED_LOOP = {"episodes": 200, "settings": {}}
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ class PolicyBlock:
             key: {
                 "seed": seed,
                 **value,
+                "train_on": value.get("train_on", [value["capture"]]),
+                "rows": rows_of(value),
                 "evaluation": {**EVALUATION, **value.get("evaluation", {})},
+                "comparison": {**COMPARISON, **value.get("comparison", {})},
                 "members": members_of(value, f"{self.where}.sae.{key}"),
             }
             for key, value in block.get("sae", {}).items()
@@ -103,6 +109,8 @@ class PolicyBlock:
 RULES = (
     "capture",
     "capture_prunable",
+    "collect_examples",
+    "compare_saes",
     "demo",
     "evaluate_sae",
     "import_checkpoint",
@@ -111,11 +119,14 @@ RULES = (
     "index_source",
     "index_sweep",
     "label_source",
+    "measure_return",
     "measure_strength",
+    "publish_sae",
     "record_source",
     "summarise_sweep",
     "train_policy",
-    "train_sae",
+    "train_sweep",
+    "write_recipe",
 )
 """Names of the workflow's rules: `snakemake <policy>` is one too."""
 
@@ -279,6 +290,67 @@ def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> N
     capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
     for site in block["sites"]:
         _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
+    _check_training(policy, where, block)
+    _check_members_work(policy, where, block)
+    if "concepts" in block["evaluation"]:
+        _check_concepts(policy, f"{where}.evaluation.concepts", block)
+
+
+def _check_concepts(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    """What latents are compared with: labels of the capture's rows, and another checkpoint's SAE."""
+    concepts = block["evaluation"]["concepts"]
+    _check_labelled(policy, where, block["capture"], concepts["labels"])
+    known = policy.labels[concepts["labels"]]["names"]
+    for name in [*concepts.get("names", []), *([concepts["phase"]["label"]] if "phase" in concepts else [])]:
+        _known(name, known, where, "label", f" in the label set {concepts['labels']!r}")
+    edges = concepts.get("phase", {}).get("edges", [])
+    if edges != sorted(edges):
+        raise UserError(f"{where}.phase.edges: must ascend, got {edges}")
+    if "untrained" in concepts:
+        _known(concepts["untrained"], policy.checkpoints, where, "checkpoint")
+
+
+def _check_members_work(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    """Comparison, examples and closed loop: members and labels that there are, and a family that can."""
+    if "labels" in block["comparison"]:
+        _check_labelled(policy, f"{where}.comparison", block["capture"], block["comparison"]["labels"])
+    for key, work in (("examples", block.get("examples")), ("closed_loop", block["evaluation"].get("closed_loop"))):
+        for name in (work or {}).get("members", ()):
+            _known(name, block["members"], f"{where}.{key}", "member")
+    if closed_loop := block["evaluation"].get("closed_loop"):
+        place = f"{where}.evaluation.closed_loop"
+        _require(policy, "returns", place)
+        if "source" not in policy.captures[block["capture"]]:
+            raise UserError(f"{place}: needs the policy behind the activations, but {block['capture']!r} is imported")
+        check_value(policy.family.settings["returns"], closed_loop.get("settings", {}), place, ["settings"])
+
+
+def _check_training(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    """What a sweep is trained on: captures that have its sites, label sets of their source, SAEs that are there."""
+    wanted = {*block["sites"], *(own["output_site"] for own in block["members"].values() if own["output_site"])}
+    for name in block["train_on"]:
+        capture = policy.captures[_known(name, policy.captures, where, "capture")]
+        for site in wanted:
+            _known(site, capture["sites"], where, "site", f" in the capture {name!r}")
+        for labelset in label_sets_of_rows(block):
+            _check_labelled(policy, where, name, labelset)
+    sources = {policy.captures[name].get("source") for name in block["train_on"]}
+    if label_sets_of_rows(block) and len(sources) > 1:
+        raise UserError(f"{where}: rows are chosen by labels, so all captures of train_on must be of one source")
+    for name, own in block["members"].items():
+        start = own["start"]
+        if start and not start.startswith("results/") and not (Path(start) / "cfg.json").is_file():
+            raise UserError(f"{where}.{name}: start: there is no SAE at {start} (its cfg.json)")
+
+
+def _check_labelled(policy: PolicyBlock, where: str, capture: str, labelset: str) -> None:
+    _known(labelset, policy.labels, where, "label set")
+    source = policy.captures[capture].get("source")
+    if source not in policy.labels[labelset]["sources"]:
+        raise UserError(
+            f"{where}: the label set {labelset!r} has no labels of the rows of capture {capture!r}; "
+            f"add its source {source!r} to the label set's sources"
+        )
 
 
 def _check_files(paths: Iterable[str], where: str) -> None:

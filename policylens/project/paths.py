@@ -10,9 +10,11 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from policylens.errors import UserError
 from policylens.project.config import Config, PolicyBlock
+from policylens.project.sweeps import something_to_compare
 from policylens.stores.names import NAME
 
 WILDCARDS = (
@@ -61,9 +63,19 @@ PATHS = {
         Template("strength", _RUN + "/strength/{strength}/strength.json", "how well the checkpoint plays or controls"),
         Template("capture_part", _RUN + "/activations/{capture}/{part}.zarr/zarr.json", "activations of a part's rows"),
         Template("capture", _RUN + "/activations/{capture}/index.json", "a capture: its parts, sites and sizes"),
+        Template("sae_training", _SAE + "/{site}/training/index.json", "the sweep's training at a site: what its members "
+                 "are made from, and the states of those that are not done"),
+        Template("sae_recipe", _SAE + "/{site}/training/recipes/{member}.json", "what a member's training follows from, "
+                 "besides the activations"),
         Template("sae", _SAE + "/{site}/{member}/cfg.json", "a trained SAE: sae_weights.safetensors and training.json "
                  "stand beside it"),
         Template("sae_metrics", _SAE + "/{site}/{member}/metrics.json", "an SAE's metrics on held-out episodes"),
+        Template("sae_return", _SAE + "/{site}/{member}/return.json", "what the policy achieves with the SAE spliced "
+                 "in; return.png stands beside it"),
+        Template("sae_examples", _SAE + "/{site}/{member}/examples.zarr/zarr.json", "per latent the rows in which it "
+                 "is strongest, and some of every strength"),
+        Template("sae_comparison", _SAE + "/{site}/evaluation/comparison.json", "the members at a site compared: "
+                 "stability across seeds, splitting and absorption; their plots stand beside it"),
         Template("sae_summary", _SAE + "/{site}/evaluation/scaling.json", "the sweep at a site as one table; "
                  "scaling.csv and the plots stand beside it"),
         Template("sweep", _SAE + "/index.json", "a sweep: its sites, members and where their results are"),
@@ -118,10 +130,22 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         for site in block["sites"]:
+            yield "sae_training", {**at, "sweep": sweep, "site": site}
             yield "sae_summary", {**at, "sweep": sweep, "site": site}
             for member in block["members"]:
+                yield "sae_recipe", {**at, "sweep": sweep, "site": site, "member": member}
                 yield "sae", {**at, "sweep": sweep, "site": site, "member": member}
                 yield "sae_metrics", {**at, "sweep": sweep, "site": site, "member": member}
+            for kind, members in beside_members(block).items():
+                yield from ((kind, {**at, "sweep": sweep, "site": site, "member": member}) for member in members)
+            if something_to_compare(block):
+                yield "sae_comparison", {**at, "sweep": sweep, "site": site}
+
+
+def beside_members(sweep: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Kind of path -> members of a sweep for which the config asks for it."""
+    asked = {"sae_examples": sweep.get("examples"), "sae_return": sweep["evaluation"].get("closed_loop")}
+    return {kind: list(work.get("members", sweep["members"])) for kind, work in asked.items() if work is not None}
 
 
 def parse(path: str) -> tuple[str, Mapping[str, str]]:

@@ -7,13 +7,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from policylens.errors import UserError
+from policylens.evaluation.siblings import kin, seed_groups, width_pairs
 from policylens.sae.settings import resolve
 from policylens.stores.names import check_name
 
-RESERVED = "evaluation"
+RESERVED = ("evaluation", "training")
 
 SHORT = {"latents": "m", "sparsity": "l"}
 """Letters that stand for a setting in a grid member's name; others keep their own name."""
+
+
+def rows_of(sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """Which rows a sweep is trained on, as `policylens.sae.training_rows` takes it, and how many are in memory."""
+    found = {name: sweep[name] for name in ("where", "weights", "pool_mb") if name in sweep}
+    return {"limit": sweep.get("rows", 0), **found}
+
+
+def label_sets_of_rows(sweep: Mapping[str, Any]) -> list[str]:
+    """Names of the label sets that a sweep's rows are chosen or weighted by."""
+    rows = sweep["rows"]
+    arrays = [entry["array"] for entry in (*rows.get("where", ()), *([rows["weights"]] if "weights" in rows else ()))]
+    return sorted({array.split("/")[0] for array in arrays if "/" in array})
+
+
+def something_to_compare(sweep: Mapping[str, Any]) -> bool:
+    """Whether a sweep (with its members spelled out) has members to compare: seeds, widths, or labels to read."""
+    relations = {name: kin(settings, sweep["seed"]) for name, settings in sweep["members"].items()}
+    return bool("labels" in sweep["comparison"] or seed_groups(relations) or width_pairs(relations))
 
 
 def members_of(sweep: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
@@ -25,7 +45,7 @@ def members_of(sweep: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]
     shared = sweep.get("settings", {})
     found: dict[str, dict[str, Any]] = {}
     for name, own in _named(sweep, where):
-        if name == RESERVED:
+        if name in RESERVED:
             raise UserError(f"{where}: the member name {name!r} is taken by the sweep's own folder; choose another")
         if name in found:
             raise UserError(f"{where}: the member {name!r} stands there twice")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from policylens.errors import UserError
 from policylens.sae.architecture import Tensors
 from policylens.sae.architectures import build
 
@@ -19,20 +20,23 @@ FORMAT = 1
 class SAEConfig:
     """What an SAE is, besides its weights: the content of cfg.json.
 
-    architecture: its name. d_in, d_sae: width of the activation, number of latents.
+    architecture: its name. d_in, d_sae, d_out: width of the activation it takes, number of latents, and width of the
+        activation it gives (d_in but for a transcoder).
     settings: of its training, complete (`policylens.sae.settings`).
-    normalisation: {"centre": bool, "scale": float, "mean": [d_in floats]} of the training rows. Already folded into
-        the weights; kept for mean-ablation and for stating norms in the units of the training.
-    active_threshold: a latent is active where f * ||W_dec|| exceeds this, in the activation's own units.
+    normalisation: {"centre": bool, "scale": float, "mean": [d_out floats]} of the training rows that it gives. Already
+        folded into the weights; kept for mean-ablation and for stating norms in the units of the training. The mean of
+        an imported SAE is None where no capture was given.
+    active_threshold: a latent is active where |f| * ||W_dec|| exceeds this, in the given activation's own units.
     dtype: of the tensors in the file.
     seed: of initialisation and batches, None if not trained here.
-    policy, checkpoint, site, capture: names. checkpoint_sha256: of the policy's weights. capture_sha256: of the
+    policy, checkpoint, site, capture: names. output_site: of a transcoder. checkpoint_sha256: of the policy's weights. capture_sha256: of the
         capture's index. None where unknown.
     """
 
     architecture: str
     d_in: int
     d_sae: int
+    d_out: int
     settings: Mapping[str, Any]
     normalisation: Mapping[str, Any]
     active_threshold: float
@@ -42,8 +46,10 @@ class SAEConfig:
     checkpoint: str | None = None
     checkpoint_sha256: str | None = None
     site: str | None = None
+    output_site: str | None = None
     capture: str | None = None
     capture_sha256: str | None = None
+    imported: Mapping[str, Any] | None = None
     format: int = field(default=FORMAT)
 
     def record(self) -> dict[str, Any]:
@@ -52,10 +58,10 @@ class SAEConfig:
 
 
 class SAE:
-    """f = encode(x), x_hat = decode(f), for raw activations x (n, d).
+    """f = encode(x), x_hat = decode(f), for raw activations x (n, d_in).
 
-    cfg: see :class:`SAEConfig`. tensors: W_enc (d, m), b_enc (m,), W_dec (m, d), b_dec (d,) and whatever else the
-    architecture has.
+    cfg: see :class:`SAEConfig`. tensors: W_enc (d_in, m), b_enc (m,), W_dec (m, d_out), b_dec (d_out,) and whatever
+    else the architecture has (`Architecture.shapes`).
     """
 
     def __init__(self, cfg: SAEConfig, tensors: Tensors) -> None:
@@ -67,22 +73,25 @@ class SAE:
 
     @property
     def W_enc(self) -> Tensor:  # noqa: N802
-        """(d, m) encoder weights."""
+        """(d_in, m) encoder weights."""
         return self.tensors["W_enc"]
 
     @property
     def b_enc(self) -> Tensor:
-        """(m,) encoder biases."""
+        """(m,) encoder biases; AttributeError where the architecture has others in their place."""
+        if "b_enc" not in self.tensors:
+            has = ", ".join(name for name in self.tensors if name.startswith("b_"))
+            raise AttributeError(f"a {self.cfg.architecture} SAE has no b_enc; its biases are {has}")
         return self.tensors["b_enc"]
 
     @property
     def W_dec(self) -> Tensor:  # noqa: N802
-        """(m, d) decoder directions, one per latent."""
+        """(m, d_out) decoder directions, one per latent."""
         return self.tensors["W_dec"]
 
     @property
     def b_dec(self) -> Tensor:
-        """(d,) decoder bias."""
+        """(d_out,) decoder bias."""
         return self.tensors["b_dec"]
 
     @property
@@ -95,22 +104,25 @@ class SAE:
         return SAE(self.cfg, {name: tensor.to(device, dtype) for name, tensor in self.tensors.items()})
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents (n, m) of activations (n, d), not negative."""
+        """Latents (..., m) of activations (..., d_in); not negative but for a linear bottleneck.
+
+        Over (n, height, width, channels) that is a 1x1 convolution, and a linear decoder is another.
+        """
         return self.architecture.encode(self.tensors, x)
 
     def decode(self, f: Tensor) -> Tensor:
-        """Reconstruction (n, d) from latents (n, m)."""
+        """Reconstruction (..., d_out) from latents (..., m)."""
         return self.architecture.decode(self.tensors, f)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Reconstruction (n, d) of activations (n, d)."""
+        """Reconstruction (..., d_out) of activations (..., d_in)."""
         return self.decode(self.encode(x))
 
     __call__ = forward
 
     def strength(self, f: Tensor) -> Tensor:
-        """f * ||W_dec||, (n, m): the norm that each latent contributes, in the activation's units."""
-        return f * self.W_dec.norm(dim=1)
+        """|f| * ||W_dec||, (n, m): the norm that each latent contributes, in the activation's units."""
+        return f.abs() * self.W_dec.norm(dim=1)
 
     def active(self, f: Tensor) -> Tensor:
         """Which latents count as active, (n, m) bool."""
@@ -118,7 +130,9 @@ class SAE:
 
     @property
     def mean(self) -> Tensor:
-        """(d,) mean of the training rows."""
+        """(d_out,) mean of the training rows that it reconstructs; UserError where that is not known."""
+        if self.cfg.normalisation["mean"] is None:
+            raise UserError(f"{self}: was imported without a capture, so its mean is not known; import it with one")
         return torch.tensor(self.cfg.normalisation["mean"], dtype=self.W_dec.dtype, device=self.device)
 
     @property

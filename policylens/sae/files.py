@@ -48,8 +48,11 @@ def load_sae(folder: Path) -> SAE:
     cfg = SAEConfig(**record)
     if cfg.settings.get("latents") != cfg.d_sae or cfg.settings.get("architecture") != cfg.architecture:
         raise UserError(f"{folder / CONFIG}: its settings contradict d_sae or architecture; restore the file")
-    if len(cfg.normalisation["mean"]) != cfg.d_in:
-        raise UserError(f"{folder / CONFIG}: normalisation.mean must have d_in = {cfg.d_in} numbers; restore the file")
+    mean = cfg.normalisation["mean"]
+    if mean is not None and len(mean) != cfg.d_out:
+        raise UserError(
+            f"{folder / CONFIG}: normalisation.mean must have d_out = {cfg.d_out} numbers; restore the file"
+        )
     tensors = read_tensors(folder / WEIGHTS)
     _check_tensors(folder / WEIGHTS, cfg, tensors)
     if sha256_of_file(folder / WEIGHTS) != weights["sha256"]:
@@ -58,7 +61,7 @@ def load_sae(folder: Path) -> SAE:
 
 
 def _check_tensors(path: Path, cfg: SAEConfig, tensors: Mapping[str, torch.Tensor]) -> None:
-    expected = build(cfg.settings).shapes(cfg.d_in)
+    expected = build(cfg.settings).shapes(cfg.d_in, cfg.d_out)
     check_names(tensors, expected, path, f"not the tensors of a {cfg.architecture!r} SAE")
     for name, tensor in tensors.items():
         check_shape(tensor, expected[name], path, name, CONFIG)

@@ -1,13 +1,12 @@
-"""Compiled loops over sparse codes on a CPU: pick the largest k, decode them, gather their gradients.
+"""Compiled loops over sparse codes on a CPU: pick the active latents, decode them, gather their gradients.
 
-A sparse code of n rows is `values` (n, k) float32 and `indices` (n, k) int32, filled from the left; `counts` (n,)
-int32 says how many entries of a row count. Every loop takes a range of rows or of latents and writes only there, so
-that ranges can run on several threads and the result does not depend on how many.
+A sparse code of n rows: row r has `counts[r]` entries from `starts[r]` on, each with a latent and a value; entries
+are in the order of rows. Pre-activations come as the bits of float32 or bfloat16 numbers, read as integers, which are
+in the same order as the numbers where these are positive. Every loop takes a range of rows or of latents and writes only there,
+so that ranges can run on several threads and the result does not depend on how many.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import njit
@@ -15,10 +14,50 @@ from numba import njit
 OPTIONS = {"nogil": True, "cache": True, "boundscheck": False}
 FAST = OPTIONS | {"fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 
+BLOCK = 16
+"""Latents whose maximum is taken together: one look tells whether any of them matters."""
 
-def block_size(latents: int, k: int) -> int:
-    """Latents whose maximum is taken together by `largest`: a power of two, so that there are 4 k blocks or more."""
-    return 2 ** max(0, min(5, int(math.log2(max(1, latents / (4 * k))))))
+
+@njit(**FAST)
+def _maxima(row, maxima):
+    """maxima[b] = the largest of row[b], row[b + blocks], row[b + 2 blocks]...: strided, so that it is one vector pass."""
+    m, blocks = len(row), len(maxima)
+    for b in range(blocks):
+        maxima[b] = row[b]
+    first = blocks
+    while first + blocks <= m:
+        for b in range(blocks):
+            maxima[b] = max(maxima[b], row[first + b])
+        first += blocks
+    for b in range(m - first):
+        maxima[b] = max(maxima[b], row[first + b])
+
+
+@njit(**OPTIONS)
+def count_positive(start, stop, dense, counts):
+    """counts[r] = how many entries of row r of `dense` (n, m) are positive."""
+    for r in range(start, stop):
+        row = dense[r]
+        count = np.int32(0)
+        for c in range(len(row)):
+            count += np.int32(row[c] > 0)
+        counts[r] = count
+
+
+@njit(**OPTIONS)
+def list_positive(start, stop, dense, starts, latents):
+    """Write the indices of row r's positive entries to latents[starts[r]:starts[r + 1]]."""
+    m = dense.shape[1]
+    maxima = np.empty(max(1, 2 * m // BLOCK), dense.dtype)
+    for r in range(start, stop):
+        row, place = dense[r], starts[r]
+        _maxima(row, maxima)
+        for b in range(len(maxima)):
+            if maxima[b] > 0:
+                for c in range(b, m, len(maxima)):
+                    if row[c] > 0:
+                        latents[place] = c
+                        place += 1
 
 
 @njit(**OPTIONS)
@@ -47,36 +86,22 @@ def _nth_largest(values, count, n):
 
 
 @njit(**FAST)
-def _block_maxima(row, block, maxima):
-    for b in range(len(row) // block):
-        top = np.float32(0)
-        for c in range(b * block, (b + 1) * block):
-            top = max(top, row[c])
-        maxima[b] = top
-    if len(row) % block:
-        top = np.float32(0)
-        for c in range(len(row) // block * block, len(row)):
-            top = max(top, row[c])
-        maxima[len(row) // block] = top
-
-
-@njit(**OPTIONS)
-def _candidates(row, block, maxima, floor, found, where):
-    """Collect the positive entries of at least `floor`, in order; returns how many."""
+def _above(row, maxima, floor, found, where):
+    """Collect the entries above `floor`, block by block; returns how many."""
     count = 0
     for b in range(len(maxima)):
-        if maxima[b] >= floor and maxima[b] > 0:
-            for c in range(b * block, min(len(row), (b + 1) * block)):
-                if row[c] >= floor and row[c] > 0:
-                    found[count] = row[c]
-                    where[count] = c
-                    count += 1
+        if maxima[b] > floor:
+            for c in range(b, len(row), len(maxima)):
+                # Written first, kept if above: no branch to mispredict.
+                found[count] = row[c]
+                where[count] = c
+                count += row[c] > floor
     return count
 
 
 @njit(**OPTIONS)
-def _emit(found, where, count, cut, k, values, indices):
-    """Write the k largest of the candidates, `cut` being the k-th: all above it, then equals from the left."""
+def _emit(found, where, count, cut, k, latents):
+    """Write the k largest of the candidates, `cut` being the k-th: all above it, then equals as they were found."""
     spare = k
     for c in range(count):
         spare -= found[c] > cut
@@ -87,117 +112,166 @@ def _emit(found, where, count, cut, k, values, indices):
             spare -= 1
             take = True
         if take:
-            values[taken] = found[c]
-            indices[taken] = where[c]
+            latents[taken] = where[c]
             taken += 1
     return taken
 
 
 @njit(**OPTIONS)
-def largest(start, stop, dense, block, values, indices, counts):
-    """The k largest positive entries of every row of `dense` (n, m), in the order of their index.
+def largest(start, stop, dense, latents, counts):
+    """The k largest positive entries of every row of `dense` (n, m), integers: their indices, in `latents` (n, k).
 
-    Exact: the k-th largest of the maxima of blocks is at most the k-th largest entry, so that only entries from
-    there on need a closer look. Of equal entries at the border the first are taken.
+    Exact. Only entries within `span` of the row's largest are looked at closely; if they are fewer than k, the span
+    grows, and if they are many, it shrinks to what this row needed. It changes the work and not the result.
     """
-    m, k = dense.shape[1], values.shape[1]
-    blocks = (m + block - 1) // block
-    maxima = np.empty(blocks, np.float32)
-    scratch = np.empty(max(blocks, m), np.float32)
-    found, where = np.empty(m, np.float32), np.empty(m, np.int32)
+    m, k = dense.shape[1], latents.shape[1]
+    maxima = np.empty(max(1, m // BLOCK), dense.dtype)
+    scratch = np.empty(m, dense.dtype)
+    found, where = np.empty(m + 1, dense.dtype), np.empty(m + 1, np.int32)
+    nothing, span = np.int64(0), np.int64(2**40)
     for r in range(start, stop):
-        _block_maxima(dense[r], block, maxima)
-        floor = np.float32(0)
-        if blocks > k:
-            scratch[:blocks] = maxima
-            floor = _nth_largest(scratch, blocks, k)
-        count = _candidates(dense[r], block, maxima, floor, found, where)
-        cut = np.float32(0)
+        _maxima(dense[r], maxima)
+        top = np.int64(maxima.max())
+        floor = max(nothing, top - span)
+        count = _above(dense[r], maxima, floor, found, where)
+        while count < k and floor > 0:
+            span += span // 4 + 1
+            floor = max(nothing, top - span)
+            count = _above(dense[r], maxima, floor, found, where)
+        cut = dense.dtype.type(0)
         if count > k:
             scratch[:count] = found[:count]
             cut = _nth_largest(scratch, count, k)
-        counts[r] = _emit(found, where, count, cut, k, values[r], indices[r])
+            if count > 2 * k:
+                span = (top - np.int64(cut)) + (top - np.int64(cut)) // 8
+        counts[r] = _emit(found, where, count, cut, k, latents[r])
 
 
 @njit(**FAST)
-def error_of(start, stop, values, indices, counts, decoder, bias, target, error, squares):
-    """error[r] = sum_j values[r, j] decoder[indices[r, j]] + bias - target[r]; squares[r] its squared norm."""
-    d = decoder.shape[1]
+def decode(
+    start, stop, starts, counts, latents, x, encoder, bias, decoder, decoder_bias, target, values, error, squares
+):
+    """Values and errors of some rows; encoder (m, d_in), decoder (m, d_out).
+
+    values[e] = ReLU(<x[r], encoder[i]> + bias[i]) for entry e of row r with latent i;
+    error[r] = sum_e values[e] decoder[i] + decoder_bias - target[r]; squares[r] its squared norm.
+    """
+    d_in, d_out = encoder.shape[1], decoder.shape[1]
+    zero = np.float32(0)
     for r in range(start, stop):
-        row = error[r]
-        for c in range(d):
-            row[c] = bias[c] - target[r, c]
-        for j in range(counts[r]):
-            value, direction = values[r, j], decoder[indices[r, j]]
-            for c in range(d):
-                row[c] += value * direction[c]
-        total = np.float32(0)
-        for c in range(d):
+        row, x_row = error[r], x[r]
+        for c in range(d_out):
+            row[c] = decoder_bias[c] - target[r, c]
+        e, end = starts[r], starts[r] + counts[r]
+        for e in range(starts[r], end):
+            weights = encoder[latents[e]]
+            total = zero
+            for c in range(d_in):
+                total += x_row[c] * weights[c]
+            values[e] = max(total + bias[latents[e]], zero)
+        e = starts[r]
+        # Four at a time: the row is read and written once for all of them.
+        while e + 4 <= end:
+            v0, v1, v2, v3 = values[e], values[e + 1], values[e + 2], values[e + 3]
+            w0, w1 = decoder[latents[e]], decoder[latents[e + 1]]
+            w2, w3 = decoder[latents[e + 2]], decoder[latents[e + 3]]
+            for c in range(d_out):
+                row[c] += v0 * w0[c] + v1 * w1[c] + v2 * w2[c] + v3 * w3[c]
+            e += 4
+        while e < end:
+            v0, w0 = values[e], decoder[latents[e]]
+            for c in range(d_out):
+                row[c] += v0 * w0[c]
+            e += 1
+        total = zero
+        for c in range(d_out):
             total += row[c] * row[c]
         squares[r] = total
 
 
-@njit(**FAST)
-def code_slopes(start, stop, values, indices, counts, decoder, error, factor, slopes):
-    """slopes[r, j] = factor * <error[r], decoder[indices[r, j]]>: the gradient with respect to the code's values.
-
-    Where a value is 0 the ReLU lets nothing through.
-    """
-    d = decoder.shape[1]
-    for r in range(start, stop):
-        for j in range(counts[r]):
-            direction = decoder[indices[r, j]]
-            total = np.float32(0)
-            for c in range(d):
-                total += error[r, c] * direction[c]
-            slopes[r, j] = factor * total if values[r, j] > 0 else np.float32(0)
-
-
-@njit(**FAST)
-def exact_values(start, stop, indices, counts, x, encoder, bias, values):
-    """values[r, j] = ReLU(<x[r], encoder[i]> + bias[i]) for i = indices[r, j]; encoder (m, d)."""
-    d = encoder.shape[1]
-    for r in range(start, stop):
-        for j in range(counts[r]):
-            i = indices[r, j]
-            total = np.float32(0)
-            for c in range(d):
-                total += x[r, c] * encoder[i, c]
-            values[r, j] = max(total + bias[i], np.float32(0))
-
-
 @njit(**OPTIONS)
-def group_by_latent(indices, counts, latents):
-    """The code's entries ordered by latent: (starts (m + 1,), entries), an entry being row * k + place."""
-    k = indices.shape[1]
-    starts = np.zeros(latents + 1, np.int64)
-    for r in range(len(indices)):
-        for j in range(counts[r]):
-            starts[indices[r, j] + 1] += 1
-    for i in range(latents):
-        starts[i + 1] += starts[i]
-    entries = np.empty(starts[latents], np.int64)
-    place = starts[:-1].copy()
-    for r in range(len(indices)):
-        for j in range(counts[r]):
-            i = indices[r, j]
-            entries[place[i]] = r * k + j
+def by_latent(starts, counts, latents, m):
+    """The entries ordered by latent: (first (m + 1,), rows, entries); latent i's are first[i]:first[i + 1]."""
+    first = np.zeros(m + 1, np.int64)
+    for r in range(len(counts)):
+        for e in range(starts[r], starts[r] + counts[r]):
+            first[latents[e] + 1] += 1
+    for i in range(m):
+        first[i + 1] += first[i]
+    rows, entries = np.empty(first[m], np.int32), np.empty(first[m], np.int32)
+    place = first[:-1].copy()
+    for r in range(len(counts)):
+        for e in range(starts[r], starts[r] + counts[r]):
+            i = latents[e]
+            rows[place[i]], entries[place[i]] = r, e
             place[i] += 1
-    return starts, entries
+    return first, rows, entries
 
 
 @njit(**FAST)
-def add_gradients(start, stop, starts, entries, values, slopes, x, error, factor, decoder, encoder, bias):
-    """Add to rows start..stop of the gradients: decoder[i] += factor sum_r f_ri error[r],
-    encoder[i] += sum_r slope_ri x[r], bias[i] += sum_r slope_ri; both matrices (m, d).
+def gather(
+    start, stop, first, rows, entries, values, x, error, decoder, factor, penalty, to_decoder, to_encoder, to_bias, sums
+):
+    """Add the gradients of some latents, over all rows: matrices (m, d_out) and (m, d_in).
+
+    With slope_ri = factor <error[r], decoder[i]> + penalty[i] where the value f_ri is positive (else 0):
+    to_decoder[i] += factor sum_r f_ri error[r], to_encoder[i] += sum_r slope_ri x[r], to_bias[i] += sum_r slope_ri,
+    sums[i] += sum_r f_ri.
     """
-    k, d = values.shape[1], x.shape[1]
+    d_in, d_out = x.shape[1], error.shape[1]
+    zero = np.float32(0)
     for i in range(start, stop):
-        for place in range(starts[i], starts[i + 1]):
-            r, j = entries[place] // k, entries[place] % k
-            value, slope = factor * values[r, j], slopes[r, j]
-            for c in range(d):
-                decoder[i, c] += value * error[r, c]
-            for c in range(d):
-                encoder[i, c] += slope * x[r, c]
-            bias[i] += slope
+        decoder_row, encoder_row, weights = to_decoder[i], to_encoder[i], decoder[i]
+        last = first[i + 1] - 1
+        place = first[i]
+        while place <= last:
+            # Four rows at a time; those beyond the last are the last again, with value and slope 0.
+            p1, p2, p3 = min(place + 1, last), min(place + 2, last), min(place + 3, last)
+            r0, r1, r2, r3 = rows[place], rows[p1], rows[p2], rows[p3]
+            v0 = values[entries[place]]
+            v1 = values[entries[p1]] if place + 1 <= last else zero
+            v2 = values[entries[p2]] if place + 2 <= last else zero
+            v3 = values[entries[p3]] if place + 3 <= last else zero
+            e0, e1, e2, e3 = error[r0], error[r1], error[r2], error[r3]
+            s0, s1, s2, s3 = zero, zero, zero, zero
+            for c in range(d_out):
+                s0 += e0[c] * weights[c]
+                s1 += e1[c] * weights[c]
+                s2 += e2[c] * weights[c]
+                s3 += e3[c] * weights[c]
+            s0 = factor * s0 + penalty[i] if v0 > 0 else zero
+            s1 = factor * s1 + penalty[i] if v1 > 0 else zero
+            s2 = factor * s2 + penalty[i] if v2 > 0 else zero
+            s3 = factor * s3 + penalty[i] if v3 > 0 else zero
+            sums[i] += v0 + v1 + v2 + v3
+            to_bias[i] += s0 + s1 + s2 + s3
+            v0, v1, v2, v3 = factor * v0, factor * v1, factor * v2, factor * v3
+            for c in range(d_out):
+                decoder_row[c] += v0 * e0[c] + v1 * e1[c] + v2 * e2[c] + v3 * e3[c]
+            x0, x1, x2, x3 = x[r0], x[r1], x[r2], x[r3]
+            for c in range(d_in):
+                encoder_row[c] += s0 * x0[c] + s1 * x1[c] + s2 * x2[c] + s3 * x3[c]
+            place += 4
+
+
+@njit(**FAST)
+def take_out_parallel(start, stop, gradient, weights):
+    """gradient[i] -= <gradient[i], weights[i]> weights[i], for weights (m, d) of norm 1."""
+    for i in range(start, stop):
+        along = np.float32(0)
+        for c in range(weights.shape[1]):
+            along += gradient[i, c] * weights[i, c]
+        for c in range(weights.shape[1]):
+            gradient[i, c] -= along * weights[i, c]
+
+
+@njit(**FAST)
+def normalise(start, stop, weights, tiny):
+    """Bring every row of weights (m, d) to norm 1."""
+    for i in range(start, stop):
+        square = np.float32(0)
+        for c in range(weights.shape[1]):
+            square += weights[i, c] * weights[i, c]
+        scale = np.float32(1) / max(np.sqrt(square), tiny)
+        for c in range(weights.shape[1]):
+            weights[i, c] *= scale

@@ -8,28 +8,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policylens.sae.architecture import Tensors, Terms
+from policylens.sae import resampling
+from policylens.sae.architecture import SINCE, Tensors, Terms
 from policylens.sae.architectures import build
 
 
 class Member:
     """The state of one training, advanced by `update`.
 
-    settings: resolved (`policylens.sae.settings.resolve`). seed: of the initialisation.
+    settings: resolved (`policylens.sae.settings.resolve`). seed: of the initialisation. d_out: width of the target.
+    start: an SAE's tensors on normalised rows to go on from, instead of an initialisation.
     """
 
-    def __init__(self, settings: Mapping[str, Any], d_in: int, seed: int, device: str) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        d_in: int,
+        seed: int,
+        device: str,
+        d_out: int | None = None,
+        start: Tensors | None = None,
+    ) -> None:
         self.settings = settings
         self.architecture = build(settings)
-        initial = self.architecture.initial(d_in, torch.Generator().manual_seed(seed))
-        self.parameters: Tensors = {name: tensor.to(device) for name, tensor in initial.items()}
-        self.memory: Tensors = {name: t.to(device) for name, t in self.architecture.initial_memory().items()}
+        if start is None:
+            initial = self.architecture.initial(d_in, d_out or d_in, torch.Generator().manual_seed(seed))
+        else:
+            initial = self.architecture.restart(start)
+        self.parameters: Tensors = {name: _laid_out(name, tensor).to(device) for name, tensor in initial.items()}
+        self.memory: Tensors = {name: t.to(device) for name, t in self.architecture.initial_memory(start).items()}
         self.gradients: Tensors = {name: torch.zeros_like(tensor) for name, tensor in self.parameters.items()}
+        self.seed = seed
         self.step = 0
         self._views = [_contiguous(tensor) for tensor in self.parameters.values()]
         for view, gradient in zip(self._views, self.gradients.values(), strict=True):
             view.grad = _contiguous(gradient)
         self.optimiser = torch.optim.Adam(self._views, lr=settings["learning_rate"], fused=device != "mps")
+        for view in self._views:
+            zeros = {kind: torch.zeros_like(view) for kind in ("exp_avg", "exp_avg_sq")}
+            self.optimiser.state[view] = {"step": torch.zeros((), dtype=torch.float32, device=device), **zeros}
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
 
     @property
@@ -37,9 +54,25 @@ class Member:
         """Share of the training done."""
         return self.step / self.settings["steps"]
 
-    def update(self, x: Tensor) -> Terms:
-        """One step on a normalised batch (n, d); returns the loss before it."""
-        terms = self.architecture.gradients(self.parameters, x, self.gradients, self.memory, self.progress)
+    def moments(self) -> list[Tensors]:
+        """Adam's exp_avg and exp_avg_sq of each parameter in turn, W_enc's as an (m, d_in) block."""
+        return [self.optimiser.state[view] for view in self._views]
+
+    def go_to(self, step: int) -> None:
+        """Count on from a step whose parameters, moments and memory have been put back."""
+        self.step = step
+        for state in self.moments():
+            state["step"].fill_(float(step))
+
+    @property
+    def finished(self) -> Tensors:
+        """Tensors of the SAE as it stands, on normalised rows."""
+        return self.architecture.finish(self.parameters, self.memory)
+
+    def update(self, x: Tensor, target: Tensor | None = None) -> Terms:
+        """One step on a normalised batch, x (n, d_in) and target (n, d_out), x itself if None; the loss before it."""
+        goal = x if target is None else target
+        terms = self.architecture.gradients(self.parameters, x, goal, self.gradients, self.memory, self.progress)
         self.architecture.project(self.parameters, self.gradients)
         if self.settings["gradient_clip"] is not None:
             torch.nn.utils.clip_grad_norm_(self._views, self.settings["gradient_clip"])
@@ -48,8 +81,16 @@ class Member:
             group["lr"] = self.settings["learning_rate"] * decay(self.progress, self.settings["learning_rate_decay"])
         self.optimiser.step()
         self.architecture.constrain(self.parameters)
+        self._remember(terms, len(x))
         self.step += 1
+        if resampling.due(self):
+            resampling.resample(self, x, goal)
         return terms
+
+    def _remember(self, terms: Terms, rows: int) -> None:
+        self.memory[SINCE].add_(rows).masked_fill_(terms.fired, 0)
+        for name, value in terms.remembered.items():
+            self.memory[name].copy_(value)
 
     def _watch(self, loss: Tensor) -> None:
         """Note the first step whose loss is not finite, without waiting for the device."""
@@ -60,6 +101,11 @@ class Member:
 def decay(progress: float, share: float) -> float:
     """Factor of the learning rate: 1, then falling linearly to 0 over the last `share` of the training."""
     return min(1.0, (1 - progress) / share) if share else 1.0
+
+
+def _laid_out(name: str, tensor: Tensor) -> Tensor:
+    """W_enc as the transpose of an (m, d) block, so that a latent's weights lie together; others contiguous."""
+    return tensor.T.contiguous().T if name == "W_enc" else tensor.contiguous()
 
 
 def _contiguous(tensor: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from policylens.errors import UserError
+from policylens.sae.architecture import Tensors
 
 CHUNK_ROWS = 65_536
 
@@ -42,42 +45,91 @@ class Normalisation:
         return x.mul_(self.scale) if self.scale != 1 else x
 
 
-def measure(activations: Tensor, *, centre: bool, rescale: bool) -> Normalisation:
-    """Statistics of (n, d) training rows; the scale makes the mean norm of a row sqrt(d).
+class Statistics:
+    """Mean of rows, and their mean norm about it and about 0; weighted, if rows are drawn so. Chunk by chunk.
 
-    Source of the scaling: Anthropic, "Update on how we train SAEs", Circuits Updates April 2024
-    (https://transformer-circuits.pub/2024/april-update/index.html#training-saes).
-    Raises UserError where all rows are equal (nothing is left to scale).
+    chunks: gives the rows anew each time it is called, (n, d) tensors in any float precision.
+    weights: (rows,) how much each counts, or None.
     """
-    total = sum(chunk.sum(0, dtype=torch.float64) for chunk in activations.split(CHUNK_ROWS))
-    mean = (total / len(activations)).float()
-    scale = 1.0
-    if rescale:
-        shift = mean if centre else torch.zeros_like(mean)
-        norms = sum(_sum_of_norms(chunk, shift) for chunk in activations.split(CHUNK_ROWS))
-        if norms == 0:
-            raise UserError(f"all activations are {'equal' if centre else 'zero'}: there is nothing to learn")
-        scale = float(np.float32(activations.shape[1] ** 0.5 * len(activations) / norms))
-    return Normalisation(mean.cpu(), centre, scale)
+
+    def __init__(self, chunks: Callable[[], Iterable[Tensor]], weights: np.ndarray | None = None) -> None:
+        self._chunks, self._weights = chunks, weights
+        self.count, total, norms = 0.0, 0.0, 0.0
+        for rows, weight in self._weighted():
+            self.count += float(weight.sum())
+            total = total + weight @ rows.double()
+            norms += float(weight @ rows.float().norm(dim=1).double())
+        self.mean, self._norm = (total / self.count).float(), norms / self.count
+
+    def _weighted(self) -> Iterator[tuple[Tensor, Tensor]]:
+        first = 0
+        for rows in self._chunks():
+            for part in rows.split(CHUNK_ROWS):
+                weight = torch.ones(len(part), dtype=torch.float64)
+                if self._weights is not None:
+                    weight = torch.from_numpy(self._weights[first : first + len(part)])
+                yield part, weight
+                first += len(part)
+
+    @functools.cached_property
+    def _spread(self) -> float:
+        return (
+            sum(float(w @ (rows.float() - self.mean).norm(dim=1).double()) for rows, w in self._weighted()) / self.count
+        )
+
+    def normalisation(self, *, centre: bool, rescale: bool) -> Normalisation:
+        """The normalisation whose scale makes the mean norm of a row sqrt(d).
+
+        Source of the scaling: Anthropic, "Update on how we train SAEs", Circuits Updates April 2024
+        (https://transformer-circuits.pub/2024/april-update/index.html#training-saes).
+        Raises UserError where all rows are equal (nothing is left to scale).
+        """
+        scale = 1.0
+        if rescale:
+            norm = self._spread if centre else self._norm
+            if norm == 0:
+                raise UserError(f"all activations are {'equal' if centre else 'zero'}: there is nothing to learn")
+            scale = float(np.float32(len(self.mean) ** 0.5 / norm))
+        return Normalisation(self.mean, centre, scale)
 
 
-def _sum_of_norms(rows: Tensor, shift: Tensor) -> float:
-    return float((rows.float() - shift).norm(dim=1).sum(dtype=torch.float64))
+def measure(activations: Tensor, *, centre: bool, rescale: bool) -> Normalisation:
+    """The normalisation of (n, d) rows in memory."""
+    return Statistics(lambda: [activations]).normalisation(centre=centre, rescale=rescale)
 
 
-def fold(parameters: dict[str, Tensor], normalisation: Normalisation) -> dict[str, Tensor]:
+def fold(p: Tensors, before: Normalisation, after: Normalisation, biases: Mapping[str, Tensor | float]) -> Tensors:
     """Parameters of the SAE on raw rows that equals the given one on normalised rows.
 
+    before: of the rows it takes; after: of those it reconstructs (the same but for a transcoder). biases: name of each
+    bias that is added to factor * (x W_enc), and that factor (a number or (m,)).
     With x' = (x - c) s: pre-activations x' W_enc + b_enc = x (s W_enc) + (b_enc - s c W_enc), so latents are unchanged
     and so are any further tensors of an architecture (they act on pre-activations); the reconstruction is
     x_hat' / s + c. Computed in float64, returned in the parameters' own precision.
     """
-    shift, scale = normalisation.shift.double(), normalisation.scale
-    exact = {name: tensor.detach().cpu().double() for name, tensor in parameters.items()}
+    return _changed(p, biases, before.shift, before.scale, after.shift, after.scale)
+
+
+def unfold(p: Tensors, before: Normalisation, after: Normalisation, biases: Mapping[str, Tensor | float]) -> Tensors:
+    """The inverse of :func:`fold`: parameters on normalised rows that equal the given ones on raw rows."""
+    undone = (-before.scale * before.shift.double(), 1 / before.scale, -after.scale * after.shift.double())
+    return _changed(p, biases, *undone, 1 / after.scale)
+
+
+def _changed(
+    p: Tensors,
+    biases: Mapping[str, Tensor | float],
+    shift: Tensor,
+    scale: float,
+    shift_out: Tensor,
+    scale_out: float,
+) -> Tensors:
+    exact = {name: tensor.detach().cpu().double() for name, tensor in p.items()}
+    moved = scale * (shift.double() @ exact["W_enc"])
     folded = exact | {
         "W_enc": exact["W_enc"] * scale,
-        "b_enc": exact["b_enc"] - scale * (shift @ exact["W_enc"]),
-        "W_dec": exact["W_dec"] / scale,
-        "b_dec": exact["b_dec"] / scale + shift,
+        **{name: exact[name] - torch.as_tensor(factor).cpu().double() * moved for name, factor in biases.items()},
+        "W_dec": exact["W_dec"] / scale_out,
+        "b_dec": exact["b_dec"] / scale_out + shift_out.double(),
     }
-    return {name: tensor.to(parameters[name].dtype).contiguous() for name, tensor in folded.items()}
+    return {name: tensor.to(p[name].dtype).contiguous() for name, tensor in folded.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,12 +15,17 @@ def over_range(loop: Callable[..., Any], length: int, *arguments: Any) -> None:
 
     The loop must release the interpreter lock and write only what belongs to its own range.
     """
-    threads = min(torch.get_num_threads(), length)
-    if threads <= 1:
-        loop(0, length, *arguments)
+    threads = max(1, min(torch.get_num_threads(), length))
+    over_edges(loop, [length * part // threads for part in range(threads + 1)], *arguments)
+
+
+def over_edges(loop: Callable[..., Any], edges: Sequence[int], *arguments: Any) -> None:
+    """Call loop(start, stop, *arguments) for every two neighbouring edges, each on a thread of its own."""
+    ranges = list(zip(edges, edges[1:], strict=False))
+    if len(ranges) == 1:
+        loop(*ranges[0], *arguments)
         return
-    edges = [length * part // threads for part in range(threads + 1)]
-    parts = [_pool(threads).submit(loop, a, b, *arguments) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [_pool(len(ranges)).submit(loop, start, stop, *arguments) for start, stop in ranges]
     for part in parts:
         part.result()
 

@@ -6,6 +6,9 @@ has one default. A new architecture adds its own settings to `OWN` and its defau
 
 from __future__ import annotations
 
+import difflib
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,8 +37,25 @@ COMMON: dict[str, dict[str, Any]] = {
     },
     "centre": {"type": "boolean", "description": "Subtract the training rows' mean before encoding."},
     "rescale": {"type": "boolean", "description": "Scale the data so that the mean norm of a row is sqrt(d)."},
+    "seed": {
+        "anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}],
+        "description": "Of the initialisation; null: the sweep's. Batches follow the sweep's seed alone.",
+    },
+    "start": {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "description": "Folder of an SAE to go on from (fine-tuning), instead of an initialisation.",
+    },
+    "output_site": {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "description": "Site to predict, of the same capture; null: the site itself. Makes a transcoder.",
+    },
+    "dead_after_rows": COUNT | {"description": "A latent is dead after this many rows without firing."},
+    "resample_every": {
+        "anyOf": [COUNT, {"type": "null"}],
+        "description": "Steps after which dead latents start anew from badly reconstructed rows; null: never.",
+    },
     "active_threshold": NOT_NEGATIVE
-    | {"description": "A latent is active where f * ||W_dec|| exceeds this, in units of the scaled data."},
+    | {"description": "A latent is active where |f| * ||W_dec|| exceeds this, in units of the scaled data."},
     "precision": {
         "enum": ["float32", "bfloat16"],
         "description": "Of the factors of matrix products; sums, parameters and moments stay float32.",
@@ -44,22 +64,78 @@ COMMON: dict[str, dict[str, Any]] = {
     "monitor_rows": COUNT | {"description": "Fixed training rows on which the history is measured."},
 }
 
-OWN: dict[str, dict[str, dict[str, Any]]] = {
-    "standard": {
-        "sparsity": NOT_NEGATIVE | {"description": "lambda: weight of sum_i ||W_dec,i|| f_i in the loss."},
-        "sparsity_warmup": SHARE
-        | {"description": "Share of the steps, at the start, over which lambda rises linearly from 0."},
-    },
-    "topk": {
-        "k": COUNT | {"description": "Latents kept per row: the largest k, where positive."},
-        "auxiliary_weight": NOT_NEGATIVE
-        | {"description": "Weight of the loss that lets dead latents model the error; 0: off."},
-        "auxiliary_k": COUNT | {"description": "Dead latents that may model the error of a row."},
-        "dead_after_rows": COUNT | {"description": "A latent is dead after this many rows without firing."},
-    },
+_WARMUP = {
+    "sparsity_warmup": SHARE
+    | {"description": "Share of the steps, at the start, over which lambda rises linearly from 0."}
+}
+_AUXILIARY = {
+    "auxiliary_weight": NOT_NEGATIVE
+    | {"description": "alpha: weight of the loss that lets dead latents model the error; 0: off."},
+    "auxiliary_k": COUNT | {"description": "Dead latents that may model the error of a row."},
+}
+_BATCH_TOPK = _AUXILIARY | {
+    "k": COUNT | {"description": "Latents kept per row, on average over a batch."},
+    "threshold_decay": SHARE | {"description": "Weight on the old value in the moving average of the threshold."},
 }
 
+
+def _weight_of(term: str) -> dict[str, dict[str, Any]]:
+    return {"sparsity": NOT_NEGATIVE | {"description": f"lambda: weight of {term} in the loss."}}
+
+
+OWN: dict[str, dict[str, dict[str, Any]]] = {
+    "standard": _weight_of("sum_i ||W_dec,i|| f_i") | _WARMUP,
+    "plain_l1": _weight_of("the mean of f over latents") | _WARMUP,
+    "linear": {
+        "sparsity": NOT_NEGATIVE | {"description": "lambda at the start: weight of the mean of |z| ||W_dec||."},
+        "sparsity_target": {
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, {"type": "null"}],
+            "description": "Share of the latents that is to be active; null: lambda stays as it is.",
+        },
+        "target_rate": NOT_NEGATIVE | {"description": "How much ln lambda changes per step, at most."},
+    },
+    "tied": _weight_of("sum_i f_i") | _WARMUP,
+    "topk": {"k": COUNT | {"description": "Latents kept per row: the largest k, where positive."}} | _AUXILIARY,
+    "batch_topk": _BATCH_TOPK,
+    "jumprelu": _weight_of("the number of active latents")
+    | _WARMUP
+    | {
+        "initial_threshold": NOT_NEGATIVE | {"description": "theta before the first step."},
+        "bandwidth": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "eps: width of the window around theta whose rows teach it.",
+        },
+        "penalty": {"enum": ["l0", "tanh"], "description": "Number of active latents, or sum of tanh(4 f)."},
+        "surrogate": {
+            "enum": ["threshold", "all"],
+            "description": "What the pseudo-derivative reaches: the thresholds alone, or all parameters.",
+        },
+        "preactivation_weight": NOT_NEGATIVE
+        | {"description": "mu: weight of sum_i ReLU(theta_i - a_i), which pulls on silent latents; 0: off."},
+    },
+    "gated": _weight_of("sum_i ReLU(gate)") | _WARMUP,
+    "matryoshka": _BATCH_TOPK
+    | {
+        "prefixes": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "number", "exclusiveMinimum": 0},
+            "description": "Prefixes that reconstruct by themselves: widths, or (up to 1) shares of the latents.",
+        },
+    },
+    "transcoder": _weight_of("sum_i ||W_dec,i|| f_i")
+    | _WARMUP
+    | {"output_site": {"type": "string", "description": "Site to predict, of the same capture."}},
+}
+"""Settings that only some architectures have, by architecture."""
+
 _SHARED_DEFAULTS = {
+    "seed": None,
+    "start": None,
+    "output_site": None,
+    "dead_after_rows": 500_000,
+    "resample_every": None,
     "sampling": "replacement",
     "learning_rate_decay": 0.0,
     "gradient_clip": 1.0,
@@ -69,28 +145,68 @@ _SHARED_DEFAULTS = {
     "monitor_rows": 2048,
 }
 
+_STUDY = _SHARED_DEFAULTS | {
+    "steps": 12_000,
+    "batch_rows": 16_384,
+    "learning_rate": 1e-4,
+    "centre": False,
+    "active_threshold": 0.1,
+    "sparsity_warmup": 0.0,
+}
+_CENTRED = _SHARED_DEFAULTS | {
+    "steps": 5_000,
+    "batch_rows": 4_096,
+    "learning_rate": 1e-3,
+    "learning_rate_decay": 0.2,
+    "centre": True,
+    "active_threshold": 0.0,
+}
+_TOPK = _CENTRED | {"auxiliary_weight": 1 / 32, "auxiliary_k": 64}
+_BATCH = _TOPK | {"threshold_decay": 0.99}
+
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "standard": _SHARED_DEFAULTS
+    "standard": _STUDY,
+    "plain_l1": _SHARED_DEFAULTS
     | {
-        "steps": 12_000,
-        "batch_rows": 16_384,
-        "learning_rate": 1e-4,
+        "steps": 20_000,
+        "batch_rows": 256,
+        "sampling": "epochs",
+        "learning_rate": 1e-3,
+        "gradient_clip": None,
         "centre": False,
-        "active_threshold": 0.1,
+        "rescale": False,
+        "active_threshold": 0.0,
+        "sparsity": 0.4,
         "sparsity_warmup": 0.0,
     },
-    "topk": _SHARED_DEFAULTS
+    "linear": _SHARED_DEFAULTS
     | {
-        "steps": 5_000,
-        "batch_rows": 4_096,
+        "steps": 20_000,
+        "batch_rows": 32,
+        "sampling": "epochs",
         "learning_rate": 1e-3,
-        "learning_rate_decay": 0.2,
+        "gradient_clip": None,
         "centre": True,
-        "active_threshold": 0.0,
-        "auxiliary_weight": 1 / 32,
-        "auxiliary_k": 64,
-        "dead_after_rows": 500_000,
+        "active_threshold": 0.1,
+        "sparsity": 1e-3,
+        "sparsity_target": 0.1,
+        "target_rate": 0.01,
     },
+    "tied": _CENTRED | {"sparsity_warmup": 0.05},
+    "topk": _TOPK,
+    "batch_topk": _BATCH,
+    "jumprelu": _CENTRED
+    | {
+        "sparsity_warmup": 0.2,
+        "initial_threshold": 0.1,
+        "bandwidth": 0.5,
+        "penalty": "l0",
+        "surrogate": "threshold",
+        "preactivation_weight": 0.0,
+    },
+    "gated": _CENTRED | {"sparsity_warmup": 0.05},
+    "matryoshka": _BATCH | {"prefixes": [1 / 32, 3 / 32, 7 / 32, 15 / 32, 1]},
+    "transcoder": {name: value for name, value in _STUDY.items() if name != "output_site"} | {"centre": True},
 }
 
 ARCHITECTURES = tuple(sorted(OWN))
@@ -114,13 +230,52 @@ def resolve(settings: Mapping[str, Any], source: str = "SAE settings") -> dict[s
     source: what a UserError names as the place of the fault.
     """
     name = settings.get("architecture")
-    if name not in OWN:
-        raise UserError(f"{source}: architecture {name!r} is not known; there are: {', '.join(ARCHITECTURES)}")
+    check_architecture(name, source)
     check_value(schema(name), dict(settings), source)
     filled = DEFAULTS[name] | dict(settings)
+    _check(filled, source)
+    return filled
+
+
+def check_architecture(name: Any, source: str) -> None:
+    """UserError naming the nearest architecture unless there is one of this name."""
+    if isinstance(name, str) and name in OWN:
+        return
+    close = difflib.get_close_matches(str(name).lower(), ARCHITECTURES, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UserError(f"{source}: architecture {name!r} is not known; {hint}there are: {', '.join(ARCHITECTURES)}")
+
+
+def _check(filled: Mapping[str, Any], source: str) -> None:
+    """What no schema can say about complete settings."""
+    for name, value in filled.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{source}: {name} is {value}; it must be a finite number")
     if filled.get("k", 0) > filled["latents"]:
         raise UserError(
             f"{source}: k is {filled['k']} but there are only {filled['latents']} latents; "
             "choose a smaller k or more latents"
         )
-    return filled
+    if filled["architecture"] == "tied" and filled["output_site"] is not None:
+        raise UserError(f"{source}: a tied SAE cannot have an output_site, since its decoder is its encoder")
+    if "prefixes" in filled:
+        _check_prefixes(filled, source)
+
+
+def _check_prefixes(filled: Mapping[str, Any], source: str) -> None:
+    given, m = filled["prefixes"], filled["latents"]
+    widths = [_width(prefix, m) for prefix in given]
+    if any(prefix > 1 and prefix != width for prefix, width in zip(given, widths, strict=True)):
+        raise UserError(f"{source}: prefixes {given}: a width is a whole number, a share at most 1")
+    if max(widths) > m or any(later < earlier for earlier, later in itertools.pairwise(widths)):
+        raise UserError(f"{source}: prefixes {given} must rise and not exceed the {m} latents")
+
+
+def _width(prefix: float, latents: int) -> int:
+    return max(1, round(prefix * latents if prefix <= 1 else prefix))
+
+
+def prefix_widths(settings: Mapping[str, Any]) -> list[int]:
+    """Widths of the prefixes that reconstruct by themselves, rising; all latents together are always the last."""
+    m = settings["latents"]
+    return sorted({_width(prefix, m) for prefix in settings["prefixes"]} | {m})

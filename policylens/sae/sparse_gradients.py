@@ -1,7 +1,7 @@
-"""TopK's gradient on a CPU through sparse codes.
+"""Gradients on a CPU through sparse codes: what k active latents per row need, not what m would.
 
-The encoder's product is dense (all latents compete), the rest touches k latents per row: about
-2 d m + 8 d k floating-point operations per row instead of 10 d m.
+Only the encoder's product is dense (all latents compete): about 2 d m + 12 k d floating-point operations per row, k
+being the active latents, where all products in full take 10 d m.
 """
 
 from __future__ import annotations
@@ -13,110 +13,141 @@ import torch
 from torch import Tensor
 
 from policylens.sae import kernels
-from policylens.sae.architecture import Tensors, Terms
-from policylens.sae.parallel import over_range
+from policylens.sae.architecture import Architecture, Tensors
+from policylens.sae.parallel import over_edges, over_range
 
 if TYPE_CHECKING:
-    from policylens.sae.architectures.topk import TopK
+    from policylens.sae.auxiliary import WithAuxiliary
 
 
 class Code(NamedTuple):
-    """A sparse code of n rows, see `policylens.sae.kernels`."""
+    """Which latents are active: `counts[r]` of row r from `starts[r]` on (see `policylens.sae.kernels`)."""
 
-    values: np.ndarray
-    indices: np.ndarray
+    starts: np.ndarray
     counts: np.ndarray
+    latents: np.ndarray
 
 
-@torch.no_grad()
-def topk_gradients(topk: TopK, p: Tensors, x: Tensor, into: Tensors, dead: Tensor) -> tuple[Terms, Tensor]:
-    """Write the gradient of `TopK.loss` into `into`; returns the loss's terms and which latents fired, (m,) bool."""
-    n, d = x.shape
-    for gradient in into.values():
-        gradient.zero_()
-    code = _encode(topk, p, x, topk.settings["k"])
-    error = topk.buffer("error", (n, d), x)
-    squares = _add(topk, p, x, code, p["b_dec"], x, error, into, factor=2 / (n * d))
-    into["b_dec"].copy_(error.sum(0).mul_(2 / (n * d)))
-    loss = squares / (n * d)
-    if len(dead):
-        weight = topk.settings["auxiliary_weight"]
-        loss = loss + weight / (n * d) * _add_auxiliary(topk, p, x, error, into, dead, factor=2 * weight / (n * d))
-    counts, sums = _per_latent(code, len(p["b_enc"]))
-    return Terms(loss, squares / n, torch.dot(sums, p["W_dec"].norm(dim=1)) / n), counts > 0
+class Sums(NamedTuple):
+    """squares: sum over rows of the squared error, 0-d. latents: (m,) sum of every latent's values over rows."""
+
+    squares: Tensor
+    latents: Tensor
 
 
-def _encode(topk: TopK, p: Tensors, x: Tensor, k: int) -> Code:
-    """The k largest positive latents of every row, tile by tile.
+def comparable(dense: Tensor) -> np.ndarray:
+    """The bits of a float32 or bfloat16 matrix as integers, which are in the order of the numbers if positive."""
+    return dense.view(torch.int16 if dense.dtype is torch.bfloat16 else torch.int32).numpy()
 
-    With rounded factors the rounded products only choose; the chosen latents' values are computed in float32.
+
+def pre_activations(sae: Architecture, p: Tensors, x: Tensor, name: str = "latents") -> Tensor:
+    """x W_enc + b_enc of a tile of rows, in the precision of products, in memory that is kept under a name.
+
+    p: W_enc and b_enc in that precision.
     """
-    m, dtype = len(p["b_enc"]), topk.factor_dtype
-    code = Code(np.empty((len(x), k), np.float32), np.empty((len(x), k), np.int32), np.empty(len(x), np.int32))
-    bias, encoder = p["b_enc"].to(dtype), p["W_enc"].to(dtype)
-    block, first = kernels.block_size(m, k), 0
-    for tile in x.split(topk.tile_rows(x)):
-        rows = tile.to(dtype)
-        dense = torch.addmm(bias, rows, encoder, out=topk.buffer(f"latents of {m}", (len(tile), m), rows)).float()
-        part = Code(*(array[first : first + len(tile)] for array in code))
-        over_range(kernels.largest, len(tile), dense.numpy(), block, *part)
+    rows = x.to(sae.factor_dtype)
+    shape = (len(x), len(p["b_enc"]))
+    return torch.addmm(p["b_enc"], rows, p["W_enc"], out=sae.buffer(name, shape, rows))
+
+
+def largest(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
+    """The k largest positive latents of every row, tile by tile."""
+    m = len(p["b_enc"])
+    factors = {name: p[name].to(sae.factor_dtype) for name in ("W_enc", "b_enc")}
+    latents, counts = np.empty((len(x), k), np.int32), np.empty(len(x), np.int32)
+    first = 0
+    for tile in x.split(sae.tile_rows(x)):
+        dense = comparable(pre_activations(sae, factors, tile, f"latents of {m}"))
+        part = slice(first, first + len(tile))
+        over_range(kernels.largest, len(tile), dense, latents[part], counts[part])
         first += len(tile)
-    if dtype is not torch.float32:
-        exact = x.numpy(), p["W_enc"].T.numpy(), p["b_enc"].numpy()
-        over_range(kernels.exact_values, len(x), code.indices, code.counts, *exact, code.values)
-    return code
+    return Code(np.arange(len(x), dtype=np.int64) * k, counts, latents.reshape(-1))
 
 
-def _add(
-    topk: TopK,
+def positive(dense: np.ndarray, counts: np.ndarray) -> Code:
+    """All positive entries of a tile of pre-activations. counts: (n,) of `kernels.count_positive`."""
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    latents = np.empty(starts[-1], np.int32)
+    over_range(kernels.list_positive, len(dense), dense, starts, latents)
+    return Code(starts[:-1], counts, latents)
+
+
+def joined(codes: list[Code]) -> Code:
+    """Codes of consecutive rows as one."""
+    if len(codes) == 1:
+        return codes[0]
+    offsets = np.cumsum([0, *(len(code.latents) for code in codes)])
+    return Code(
+        np.concatenate([code.starts + offset for code, offset in zip(codes, offsets, strict=False)]),
+        np.concatenate([code.counts for code in codes]),
+        np.concatenate([code.latents for code in codes]),
+    )
+
+
+def add_code(
+    sae: Architecture,
     p: Tensors,
     x: Tensor,
-    code: Code,
-    bias: Tensor,
     target: Tensor,
-    error: Tensor,
+    code: Code,
     into: Tensors,
+    error: Tensor,
     factor: float,
-) -> Tensor:
-    """Decode, write decoded - target to `error`, add factor/2 * sum ||error||^2's gradient to `into` (not b_dec's).
+    penalty: Tensor,
+) -> Sums:
+    """Decode, and add the gradient of factor/2 sum ||error||^2 + sum_i penalty_i sum_r f_ri to `into`.
 
-    `into` holds the gradients of the tensors in `p`; returns sum ||error||^2.
+    The penalty's own dependence on the decoder, if any, is left to the caller. p: float32 parameters. error: (n, d_out),
+    written: decoded - target. Values and errors are computed in float32 whatever the factors' precision was.
     """
     n, m = len(x), len(p["b_enc"])
-    decoder, errors, slopes = p["W_dec"].numpy(), error.numpy(), np.empty_like(code.values)
-    squares, factor = np.empty(n, np.float32), np.float32(factor)
-    over_range(kernels.error_of, n, *code, decoder, bias.numpy(), target.numpy(), errors, squares)
-    over_range(kernels.code_slopes, n, *code, decoder, errors, factor, slopes)
-    starts, entries = kernels.group_by_latent(code.indices, code.counts, m)
+    values, squares = np.empty(len(code.latents), np.float32), np.empty(n, np.float32)
+    encoder, decoder, errors = p["W_enc"].T.numpy(), p["W_dec"].numpy(), error.numpy()
+    biases = p["b_enc"].numpy(), p["b_dec"].numpy()
+    over_range(
+        kernels.decode,
+        n,
+        *code,
+        x.numpy(),
+        encoder,
+        biases[0],
+        decoder,
+        biases[1],
+        target.numpy(),
+        values,
+        errors,
+        squares,
+    )
+    first, rows, entries = kernels.by_latent(*code, m)
+    sums, factor = np.zeros(m, np.float32), np.float32(factor)
     gradients = into["W_dec"].numpy(), into["W_enc"].T.numpy(), into["b_enc"].numpy()
-    over_range(kernels.add_gradients, m, starts, entries, code.values, slopes, x.numpy(), errors, factor, *gradients)
-    return torch.from_numpy(squares).sum()
+    fixed = (first, rows, entries, values, x.numpy(), errors, decoder, factor, penalty.numpy(), *gradients, sums)
+    over_edges(kernels.gather, balanced(first), *fixed)
+    into["b_dec"].add_(error.sum(0), alpha=float(factor))
+    return Sums(torch.from_numpy(squares).sum(), torch.from_numpy(sums))
 
 
-def _add_auxiliary(
-    topk: TopK, p: Tensors, x: Tensor, error: Tensor, into: Tensors, dead: Tensor, factor: float
-) -> Tensor:
-    """Add the gradient of the dead latents' loss; returns its sum of squares. `error` is x_hat - x."""
+def balanced(first: np.ndarray) -> list[int]:
+    """Edges of ranges of latents, one per thread, with about as many entries each."""
+    threads = torch.get_num_threads()
+    inner = [int(np.searchsorted(first, first[-1] * part / threads)) for part in range(1, threads)]
+    return [0, *inner, len(first) - 1]
+
+
+def add_auxiliary(sae: WithAuxiliary, p: Tensors, x: Tensor, error: Tensor, into: Tensors, dead: Tensor) -> Tensor:
+    """Add the gradient of AuxK (`policylens.sae.auxiliary`) to `into`; returns that loss. error: decoded - target."""
+    weight = sae.settings["auxiliary_weight"] / error.numel()
     few = {
         "W_enc": p["W_enc"].T.index_select(0, dead).T,
         "b_enc": p["b_enc"][dead],
         "W_dec": p["W_dec"].index_select(0, dead),
+        "b_dec": torch.zeros_like(p["b_dec"]),
     }
     slopes = {name: torch.zeros_like(tensor) for name, tensor in few.items()}
-    code = _encode(topk, few, x, min(topk.settings["auxiliary_k"], len(dead)))
-    nothing = torch.zeros_like(p["b_dec"])
-    rest = topk.buffer("rest", tuple(x.shape), x)
-    squares = _add(topk, few, x, code, nothing, -error, rest, slopes, factor)
+    code = largest(sae, few, x, min(sae.settings["auxiliary_k"], len(dead)))
+    rest = sae.buffer("rest", tuple(error.shape), error)
+    sums = add_code(sae, few, x, -error, code, slopes, rest, 2 * weight, torch.zeros_like(few["b_enc"]))
     into["W_enc"].T.index_add_(0, dead, slopes["W_enc"].T)
     into["b_enc"].index_add_(0, dead, slopes["b_enc"])
     into["W_dec"].index_add_(0, dead, slopes["W_dec"])
-    return squares
-
-
-def _per_latent(code: Code, m: int) -> tuple[Tensor, Tensor]:
-    """How often each latent fired and the sum of its values, (m,) both."""
-    taken = np.arange(code.values.shape[1]) < code.counts[:, None]
-    indices = code.indices[taken]
-    counts = np.bincount(indices, minlength=m)
-    sums = np.bincount(indices, weights=code.values[taken], minlength=m).astype(np.float32)
-    return torch.from_numpy(counts), torch.from_numpy(sums)
+    return weight * sums.squares

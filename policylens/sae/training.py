@@ -1,28 +1,179 @@
-"""Training SAEs on resident activations."""
+"""Training SAEs: one on an array, or several on the same stream of batches, each as if it were alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from policylens.errors import UserError
 from policylens.sae.base import SAE, SAEConfig
-from policylens.sae.batches import Batches, as_rows
+from policylens.sae.history import Row, measured, trouble
 from policylens.sae.member import Member
-from policylens.sae.normalisation import Normalisation, fold, measure
+from policylens.sae.normalisation import Normalisation, Statistics, fold, unfold
+from policylens.sae.order import Order
+from policylens.sae.selection import Selection, in_memory
 from policylens.sae.settings import resolve
+from policylens.sae.stream import Batch, Stream, monitor
 
-HISTORY = ("step", "loss", "reconstruction", "sparsity", "l0", "dead")
 CHECK_EVERY = 100
-DIVERGED = 100.0
 INITIALISATION, DRAWING, MONITOR = range(3)
+POOL_BYTES = 2**31
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
-Row = dict[str, float]
+Progress = Callable[[Sequence[int]], Iterable[int]]
+
+
+class Training:
+    """One member on its way: its state, its history, and what went wrong if it diverged.
+
+    name: for messages. member: see :class:`Member`.
+    """
+
+    def __init__(self, name: str, member: Member, history: Sequence[Row] = ()) -> None:
+        self.name, self.member, self.history = name, member, list(history)
+        self.trouble: str | None = None
+        steps, points = member.settings["steps"], member.settings["log_points"]
+        self._logged = set(np.linspace(0, steps, points + 1).round().astype(int).tolist())
+
+    @property
+    def running(self) -> bool:
+        """Whether there are steps left to do."""
+        return self.trouble is None and self.member.step < self.member.settings["steps"]
+
+    def begin(self, sample: Batch) -> None:
+        """Measure the state before the first step."""
+        if not self.history:
+            self.history.append(measured(self.member, sample))
+
+    def step(self, batch: Batch, sample: Batch) -> bool:
+        """One step; True if the history got a new row. Divergence is noted in `trouble`."""
+        self.member.update(batch.x, batch.target)
+        step = self.member.step
+        if step in self._logged:
+            self.history.append(measured(self.member, sample))
+        if step in self._logged or step % CHECK_EVERY == 1:
+            self.trouble = trouble(self.member, self.history, sample)
+        return step in self._logged
+
+
+class Keeper(Protocol):
+    """What is done while a training goes on: states kept, histories written."""
+
+    def logged(self, training: Training) -> None:
+        """The history has a new row."""
+
+    def after(self, step: int, trainings: Sequence[Training]) -> None:
+        """All have done a step."""
+
+    def ended(self, training: Training) -> None:
+        """The last step is done, or the training has diverged."""
+
+
+class _KeepNothing:
+    def logged(self, training: Training) -> None: ...
+
+    def after(self, step: int, trainings: Sequence[Training]) -> None: ...
+
+    def ended(self, training: Training) -> None: ...
+
+
+def advance(
+    trainings: Sequence[Training],
+    stream: Stream,
+    sample: Batch,
+    keeper: Keeper | None = None,
+    progress: Progress = iter,
+) -> None:
+    """Train all members to their end on one pass over the stream; members may stand at different steps.
+
+    Each member gets the batches that it would get alone. One that diverges drops out; the others go on.
+    """
+    keeper = keeper or _KeepNothing()
+    for training in trainings:
+        training.begin(sample)
+        if not training.running:  # was stopped between its last step and its end
+            keeper.ended(training)
+    waiting = [training for training in trainings if training.running]
+    if not waiting:
+        return
+    first = min(training.member.step for training in waiting)
+    last = max(training.member.settings["steps"] for training in waiting)
+    for step, batch in zip(progress(range(first, last)), stream.batches(first), strict=False):
+        for training in waiting:
+            if training.member.step == step and training.step(batch, sample):
+                keeper.logged(training)
+        keeper.after(step, waiting)
+        for training in [training for training in waiting if not training.running]:
+            waiting.remove(training)
+            keeper.ended(training)
+        if not waiting:
+            return
+
+
+class Feed:
+    """Batches for all members that share a batch size, a normalisation and a way of drawing.
+
+    settings: of any such member. seed: of the order of rows. pool_bytes: rows that are in memory together.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        settings: Mapping[str, Any],
+        seed: int,
+        device: str = "cpu",
+        pool_bytes: int = POOL_BYTES,
+    ) -> None:
+        self.selection = selection
+        self.before, self.after = normalisations(selection, settings)
+        value_bytes = selection.chunk(0).inputs.element_size()
+        width = selection.d_in + (selection.d_out if selection.pieces[0].targets is not None else 0)
+        order = Order(
+            selection.bounds,
+            pool_bytes // (width * value_bytes),
+            stream_seed(seed, DRAWING),
+            replacement=settings["sampling"] == "replacement",
+            weights=selection.weights,
+        )
+        self.stream = Stream(selection, order, settings["batch_rows"], self.before, self.after, device)
+        self.sample = monitor(
+            selection, self.before, self.after, settings["monitor_rows"], stream_seed(seed, MONITOR), device
+        )
+
+
+SHARED = ("batch_rows", "centre", "rescale", "sampling", "monitor_rows", "output_site")
+"""Settings that members on one feed have in common."""
+
+
+def normalisations(selection: Selection, settings: Mapping[str, Any]) -> tuple[Normalisation, Normalisation]:
+    """Normalisation of the rows that are taken, and of those that are reconstructed."""
+    wanted = {"centre": settings["centre"], "rescale": settings["rescale"]}
+    weights = selection.weights
+    before = Statistics(lambda: (c.inputs for c in selection.chunks()), weights).normalisation(**wanted)
+    if selection.pieces[0].targets is None:
+        return before, before
+    return before, Statistics(lambda: (c.targets for c in selection.chunks()), weights).normalisation(**wanted)
+
+
+def new_member(settings: Mapping[str, Any], feed: Feed, seed: int, device: str, start: SAE | None = None) -> Member:
+    """A member before its first step. start: an SAE on raw activations to go on from."""
+    d_in, d_out = feed.selection.d_in, feed.selection.d_out
+    tensors = None
+    if start is not None:
+        check_start(start, settings, d_in, d_out)
+        tensors = unfold(start.tensors, feed.before, feed.after, start.architecture.biases(start.tensors))
+    return Member(settings, d_in, stream_seed(seed, INITIALISATION), device, d_out, tensors)
+
+
+def check_start(start: SAE, settings: Mapping[str, Any], d_in: int, d_out: int) -> None:
+    """UserError unless an SAE can be gone on from under these settings, at a site of these widths."""
+    has = (start.cfg.architecture, start.cfg.d_in, start.cfg.d_out, start.cfg.d_sae)
+    wants = (settings["architecture"], d_in, d_out, settings["latents"])
+    for name, one, other in zip(("architecture", "input width", "output width", "latents"), has, wants, strict=True):
+        if one != other:
+            raise UserError(f"{settings['start'] or 'start'}: its {name} is {one}, the training's {other}")
 
 
 def train(
@@ -30,112 +181,49 @@ def train(
     settings: Mapping[str, Any],
     seed: int,
     *,
+    targets: np.ndarray | Tensor | None = None,
+    start: SAE | None = None,
     device: str = "cpu",
     progress: Progress = iter,
     origin: Mapping[str, Any] | None = None,
 ) -> tuple[SAE, list[Row]]:
-    """Train one SAE.
+    """Train one SAE on an array.
 
-    activations: (n, d) floats, raw. settings: see `policylens.sae.settings`; defaults are filled in.
+    activations: (n, *positions, d) floats, raw. settings: see `policylens.sae.settings`; defaults are filled in.
     seed: of initialisation and batches: with the same number of torch threads the result is the same to the bit.
-    progress: passes the steps on, and may show them. origin: names for cfg.json (policy, checkpoint, site...).
+    targets: what a transcoder predicts, (n, *positions, d_out). start: an SAE to go on from. progress: passes the
+    steps on, and may show them. origin: names for cfg.json (policy, checkpoint, site...).
 
-    Returns the SAE on raw activations and its history: rows of step, loss, reconstruction (mean ||x - x_hat||^2),
-    sparsity (mean sum_i f_i ||W_dec,i||), l0 and dead (share of latents never active), all measured on the same
-    training rows and in the units of the normalised data. Raises UserError for rows that are not finite, and for a
-    training that diverges.
+    Returns the SAE on raw activations and its history (see `policylens.sae.history.measured`). Raises UserError for
+    rows that are not finite, and for a training that diverges.
     """
     settings = resolve(settings)
-    rows = as_rows(activations)
-    normalisation = measure(rows, centre=settings["centre"], rescale=settings["rescale"])
-    rows = rows.to(device)
-    member = Member(settings, rows.shape[1], stream(seed, INITIALISATION), device)
-    batches = Batches(
-        rows,
-        normalisation,
-        settings["batch_rows"],
-        stream(seed, DRAWING),
-        replacement=settings["sampling"] == "replacement",
-    )
-    monitor = monitor_rows(rows, normalisation, settings["monitor_rows"], stream(seed, MONITOR))
-    history = _run(member, batches, monitor, progress)
-    return finished(member, normalisation, seed, origin or {}), history
+    feed = Feed(in_memory(activations, targets), settings, seed, device)
+    own_seed = seed if settings["seed"] is None else settings["seed"]
+    training = Training("SAE", new_member(settings, feed, own_seed, device, start))
+    advance([training], feed.stream, feed.sample, progress=progress)
+    if training.trouble:
+        raise UserError(training.trouble)
+    return finished(training.member, feed.before, feed.after, own_seed, origin or {}), training.history
 
 
-def stream(seed: int, purpose: int) -> int:
+def stream_seed(seed: int, purpose: int) -> int:
     """A 63-bit seed for one purpose, independent of the other purposes'."""
     return int(np.random.SeedSequence([seed, purpose]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def monitor_rows(rows: Tensor, normalisation: Normalisation, count: int, seed: int) -> Tensor:
-    """A fixed normalised sample of the training rows, (count, d)."""
-    picks = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
-    return normalisation.apply(rows[picks.to(rows.device)].float())
-
-
-def _run(member: Member, batches: Iterable[Tensor], monitor: Tensor, progress: Progress) -> list[Row]:
-    steps = member.settings["steps"]
-    logged = set(np.linspace(0, steps, member.settings["log_points"] + 1).round().astype(int).tolist())
-    history = [measured(member, monitor)]
-    limit = DIVERGED * max(float(monitor.square().sum(1).mean()), history[0]["reconstruction"])
-    for step, batch in zip(progress(range(steps)), batches, strict=False):
-        member.update(batch)
-        if step + 1 in logged:
-            history.append(measured(member, monitor))
-        if step + 1 in logged or step % CHECK_EVERY == 0:
-            check(member, history[-1], limit)
-    return history
-
-
-@torch.no_grad()
-def measured(member: Member, monitor: Tensor) -> Row:
-    """One row of the history."""
-    sae, p = member.architecture, member.parameters
-    norms = p["W_dec"].norm(dim=1)
-    fired = torch.zeros_like(norms, dtype=torch.bool)
-    totals = torch.zeros(3, dtype=torch.float64)
-    for tile in monitor.split(sae.tile_rows(monitor)):
-        f = sae.encode(p, tile)
-        error, strength = sae.decode(p, f) - tile, f * norms
-        active = strength > member.settings["active_threshold"]
-        fired |= active.any(0)
-        totals += torch.stack([part.sum().float() for part in (error.square(), strength, active)]).cpu()
-    reconstruction, sparsity, l0 = totals / len(monitor)
-    loss = sae.objective(reconstruction, sparsity, monitor.shape[1], member.progress)
-    dead = (~fired).float().mean()
-    values = (float(value) for value in (loss, reconstruction, sparsity, l0, dead))
-    return dict(zip(HISTORY, (member.step, *values), strict=True))
-
-
-def check(member: Member, latest: Row, limit: float) -> None:
-    """UserError naming the step if the loss is not finite, or the error far beyond that of predicting nothing."""
-    bad = int(member.first_bad_step)
-    if bad < 0 and not np.isfinite(latest["loss"]):
-        bad = member.step
-    if bad >= 0:
-        raise UserError(f"training diverged: the loss is not finite at step {bad}; lower learning_rate")
-    if latest["reconstruction"] > limit:
-        raise UserError(
-            f"training diverged: at step {latest['step']} the error is {latest['reconstruction']:.3g}, more than "
-            f"{DIVERGED:g} times that of predicting nothing; lower learning_rate"
-        )
-
-
-def finished(member: Member, normalisation: Normalisation, seed: int, origin: Mapping[str, Any]) -> SAE:
+def finished(member: Member, before: Normalisation, after: Normalisation, seed: int, origin: Mapping[str, Any]) -> SAE:
     """The trained SAE with its normalisation folded in, on the CPU."""
-    tensors = fold(member.parameters, normalisation)
+    tensors = fold(member.finished, before, after, member.architecture.biases(member.finished))
     d_in, d_sae = tensors["W_enc"].shape
     cfg = SAEConfig(
         architecture=member.settings["architecture"],
         d_in=d_in,
         d_sae=d_sae,
+        d_out=tensors["W_dec"].shape[1],
         settings=dict(member.settings),
-        normalisation={
-            "centre": normalisation.centre,
-            "scale": normalisation.scale,
-            "mean": normalisation.mean.tolist(),
-        },
-        active_threshold=member.settings["active_threshold"] / normalisation.scale,
+        normalisation={"centre": after.centre, "scale": after.scale, "mean": after.mean.tolist()},
+        active_threshold=member.settings["active_threshold"] / after.scale,
         seed=seed,
         **origin,
     )

@@ -43,7 +43,11 @@ def covariance_matched(n: int, covariance: np.ndarray, seed: int) -> np.ndarray:
     covariance: (d, d), symmetric and positive semidefinite, e.g. :func:`covariance_of` the site's
         activations; a singular one confines the directions to its range.
     """
-    checks.count(n, "n directions", 1)
+    return drawn_with(covariance_factor(covariance), n, seed)
+
+
+def covariance_factor(covariance: np.ndarray) -> np.ndarray:
+    """A matrix (d, d) that turns standard normal rows into draws from N(0, covariance): for many draws of one site."""
     matrix = checks.finite(covariance, "covariance", (2,))
     if matrix.shape[0] != matrix.shape[1] or not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0):
         raise UserError(f"covariance: expected a symmetric square matrix, got shape {matrix.shape}")
@@ -52,8 +56,13 @@ def covariance_matched(n: int, covariance: np.ndarray, seed: int) -> np.ndarray:
         raise UserError(f"covariance: not positive semidefinite (eigenvalues {variances[0]:.3g}..{variances[-1]:.3g})")
     # Variances that are nothing but rounding would let the directions leak out of the range.
     variances = np.where(variances > len(matrix) * np.finfo(float).eps * variances[-1], variances, 0.0)
-    normal = np.random.default_rng(seed).standard_normal(matrix.shape[:1] + (n,)).T
-    return _unit((normal * np.sqrt(variances)) @ axes.T)
+    return np.sqrt(variances)[:, None] * axes.T
+
+
+def drawn_with(factor: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """n unit vectors (n, d) as :func:`covariance_matched` draws them. factor: of :func:`covariance_factor`."""
+    checks.count(n, "n directions", 1)
+    return _unit(np.random.default_rng(seed).standard_normal((len(factor), n)).T @ factor)
 
 
 def equal_norm(directions: np.ndarray, norms: np.ndarray) -> np.ndarray:

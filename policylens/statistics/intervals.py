@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from policylens.errors import UserError
 from policylens.statistics import checks
@@ -42,6 +42,20 @@ def wilson(successes: int | np.ndarray, n: int, level: float = 0.95, unit: str =
     low = np.where(wins == 0, 0.0, np.maximum(center - half, 0.0))
     high = np.where(wins == n, 1.0, np.minimum(center + half, 1.0))
     return _estimate((rate, low, high), wins.ndim == 0, level, n, n, unit)
+
+
+def student(values: np.ndarray, level: float = 0.95, unit: str = "seed") -> Estimate:
+    """Mean of n independent numbers with Student's interval, mean +- t_{n-1} s / sqrt(n).
+
+    values: (n,) or (n, k), one row per unit. For a handful of units (training seeds), which a bootstrap could only
+    give the range of; assumes that they are about normal.
+    """
+    checks.open_unit_interval(level, "level")
+    values = checks.finite(values, "values", (1, 2))
+    checks.count(len(values), f"{unit}s", 2)
+    mean, n = values.mean(axis=0), len(values)
+    half = -stdtrit(n - 1, (1 - level) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return _estimate((mean, mean - half, mean + half), values.ndim == 1, level, n, n, unit)
 
 
 def bootstrap_sums(
@@ -98,6 +112,37 @@ def bootstrap_ratio(
     n_rows, undefined: as in :func:`bootstrap_sums`.
     """
     return bootstrap_sums((numerators, denominators), np.divide, resampling, n_rows=n_rows, undefined=undefined)
+
+
+def bootstrap_mean_ratio(
+    numerators: np.ndarray, denominators: np.ndarray, resampling: Resampling, *, n_rows: int | None = None
+) -> Estimate:
+    """Mean over k quantities of the ratio of two sums over clusters, e.g. of an accuracy over many labels.
+
+    numerators, denominators: per-cluster sums, (c, k). A quantity that no cluster of a resample carries is left out
+    of that resample's mean. n_rows: as in :func:`bootstrap_sums`.
+    """
+    (tops, bottoms), _ = _columns((numerators, denominators))
+    totals, carriers = tops.sum(axis=0), bottoms.sum(axis=0)
+    replicates = [_mean_ratio(w @ tops, w @ bottoms) for w in resampling.weights(len(tops))]
+    value = _mean_ratio(totals, carriers)[None]
+    ends = _defined_interval(
+        value,
+        np.concatenate(replicates)[:, None],
+        len(tops),
+        resampling,
+        lambda: _mean_ratio(totals - tops, carriers - bottoms)[:, None],
+    )
+    rows = len(tops) if n_rows is None else n_rows
+    return _estimate(ends, True, resampling.level, rows, len(tops), resampling.unit)
+
+
+def _mean_ratio(tops: np.ndarray, bottoms: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of tops / bottoms where bottoms is not 0; NaN where it is 0 throughout."""
+    carried = bottoms != 0
+    ratios = np.divide(tops, bottoms, out=np.zeros_like(tops), where=carried)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(ratios.sum(axis=-1) / carried.sum(axis=-1))
 
 
 def cluster_bootstrap(

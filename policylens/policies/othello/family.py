@@ -75,6 +75,15 @@ STRENGTH_SETTINGS = {
     },
 }
 
+RETURNS_SETTINGS = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "opening_plies": {"type": "integer", "minimum": 0, "maximum": 24},
+        "opponents": {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": AGENT}},
+    },
+}
+
 LABELS = {
     "cells_mine": "36 squares: a disc of the side to move (bool)",
     "cells_theirs": "36 squares: a disc of the opponent (bool)",
@@ -128,9 +137,14 @@ def observations(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 FAMILY = Family(
     name="othello",
-    capabilities=frozenset({"run", "rollout", "labels", "training", "strength", "play", "drawing"}),
+    capabilities=frozenset({"run", "rollout", "labels", "training", "strength", "returns", "play", "drawing"}),
     sites=sites,
-    settings={"rollout": ROLLOUT_SETTINGS, "training": TRAINING_SETTINGS, "strength": STRENGTH_SETTINGS},
+    settings={
+        "rollout": ROLLOUT_SETTINGS,
+        "training": TRAINING_SETTINGS,
+        "strength": STRENGTH_SETTINGS,
+        "returns": RETURNS_SETTINGS,
+    },
     labels=LABELS,
     observations=observations,
     steps_per_episode=29.0,

@@ -67,9 +67,17 @@ def random_positions(plies: int, numbers: Sequence[int], seed: int) -> tuple[NDA
 
 
 def play_pairs(first: Agent, second: Agent, pairs: Sequence[int], plies: int, seed: int) -> Tally:
+    """The results of :func:`pair_results`, counted."""
+    results = np.sign(pair_results(first, second, pairs, plies, seed))
+    return Tally(int((results > 0).sum()), int((results == 0).sum()), int((results < 0).sum()))
+
+
+def pair_results(first: Agent, second: Agent, pairs: Sequence[int], plies: int, seed: int) -> NDArray[np.int64]:
     """Play two games from each numbered opening of `plies` random plies, colours exchanged.
 
-    A pair of games depends on its number and the seed, not on which others are played with it.
+    Returns the final disc differences for the first agent, (2, pairs): games in which it moves first after the
+    opening, and games in which it moves second. A pair of games depends on its number and the seed, not on which
+    others are played with it.
     """
     own, opp = (np.concatenate([board, board]) for board in random_positions(plies, pairs, seed))
     first_moves = np.arange(len(own)) < len(pairs)  # whether the side to move is the first agent
@@ -81,8 +89,7 @@ def play_pairs(first: Agent, second: Agent, pairs: Sequence[int], plies: int, se
         first_moves ^= ~over
         _find_over(own, opp, over)
     differences = np.array([disc_difference(*position) for position in zip(own, opp, strict=True)])
-    results = np.sign(np.where(first_moves, differences, -differences))
-    return Tally(int((results > 0).sum()), int((results == 0).sum()), int((results < 0).sum()))
+    return np.where(first_moves, differences, -differences).reshape(2, len(pairs))
 
 
 def _move(agent: Agent, rows: NDArray, own: NDArray, opp: NDArray, streams: NDArray) -> None:

@@ -16,76 +16,54 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from policylens.sae.architecture import Architecture, Tensors, Terms, random_directions, tied
+from policylens.sae.architecture import Tensors, Terms, random_directions, tied
+from policylens.sae.auxiliary import WithAuxiliary, keep_largest
 
-SINCE = "rows_since_active"
 
-
-class TopK(Architecture):
+class TopK(WithAuxiliary):
     """At most k latents per row."""
 
-    def initial(self, d_in: int, generator: torch.Generator) -> Tensors:
+    def initial(self, d_in: int, d_out: int, generator: torch.Generator) -> Tensors:
         """Random unit decoder directions; the encoder is their transpose."""
-        return tied(random_directions(self.settings["latents"], d_in, generator))
-
-    def initial_memory(self) -> Tensors:
-        """Rows seen since each latent fired, (m,) int64."""
-        return {SINCE: torch.zeros(self.settings["latents"], dtype=torch.int64)}
+        return tied(random_directions(self.settings["latents"], d_in, generator), d_out, generator)
 
     def encode(self, p: Tensors, x: Tensor) -> Tensor:
-        """Latents (n, m), at most k of a row not zero."""
+        """Latents (..., m), at most k of a row not zero."""
         return keep_largest(x @ p["W_enc"] + p["b_enc"], self.settings["k"])
 
-    def objective(self, reconstruction: Tensor, sparsity: Tensor, d_in: int, progress: float = 1.0) -> Tensor:
+    def objective(self, reconstruction: Tensor, sparsity: Tensor, d_out: int, progress: float = 1.0) -> Tensor:
         """Squared error per dimension; sparsity costs nothing."""
-        return reconstruction / d_in
+        return reconstruction / d_out
 
-    def dead(self, memory: Tensors) -> Tensor:
-        """Indices of the latents that count as dead; none if they get no loss of their own."""
-        if not self.settings["auxiliary_weight"]:
-            return memory[SINCE].new_empty(0)
-        return (memory[SINCE] > self.settings["dead_after_rows"]).nonzero().squeeze(1)
-
-    def loss(self, p: Tensors, x: Tensor, memory: Tensors, progress: float) -> Terms:
+    def loss(self, p: Tensors, x: Tensor, target: Tensor, memory: Tensors, progress: float) -> Terms:
         """The formula at the top of this file, computed densely."""
         f = self.encode(p, x)
-        error = x - self.decode(p, f)
+        error = target - self.decode(p, f)
         reconstruction = error.square().sum(1).mean()
-        sparsity = (f * p["W_dec"].norm(dim=1)).sum(1).mean()
-        loss = self.objective(reconstruction, sparsity, x.shape[1])
-        dead = self.dead(memory)
-        if len(dead):
-            a = x @ p["W_enc"][:, dead] + p["b_enc"][dead]
-            z = keep_largest(a, min(self.settings["auxiliary_k"], len(dead)))
-            rest = error.detach() - z @ p["W_dec"][dead]
-            loss = loss + self.settings["auxiliary_weight"] * rest.square().sum(1).mean() / x.shape[1]
-        return Terms(loss, reconstruction, sparsity)
+        sparsity = self.penalty(p, x, f, p["W_dec"].norm(dim=1)).mean()
+        loss = self.objective(reconstruction, sparsity, target.shape[1]) + self.auxiliary(p, x, error, memory)
+        return Terms(loss, reconstruction, sparsity, (f > 0).any(0))
 
-    def gradients(self, p: Tensors, x: Tensor, into: Tensors, memory: Tensors, progress: float) -> Terms:
-        """The gradient of `loss`: with the compiled sparse loops on a CPU, by differentiating the formula elsewhere."""
+    def gradients(
+        self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors, progress: float
+    ) -> Terms:
+        """The gradient of `loss`: through sparse codes on a CPU, by differentiating the formula elsewhere."""
         if x.device.type != "cpu":
-            terms = super().gradients(p, x, into, memory, progress)
-            fired = (self.encode(p, x) > 0).any(0)
-        else:
-            from policylens.sae.sparse_gradients import topk_gradients
-
-            terms, fired = topk_gradients(self, p, x, into, self.dead(memory))
-        memory[SINCE].add_(len(x)).masked_fill_(fired, 0)
-        return terms
+            return super().gradients(p, x, target, into, memory, progress)
+        return self._sparse_gradients(p, x, target, into, self.helped(memory))
 
     @torch.no_grad()
-    def project(self, p: Tensors, gradients: Tensors) -> None:
-        """Take the part along each decoder row out of that row's gradient."""
-        along = (gradients["W_dec"] * p["W_dec"]).sum(1, keepdim=True)
-        gradients["W_dec"].addcmul_(p["W_dec"], along, value=-1)
+    def _sparse_gradients(self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, dead: Tensor) -> Terms:
+        from policylens.sae.sparse_gradients import add_auxiliary, add_code, largest
 
-    @torch.no_grad()
-    def constrain(self, p: Tensors) -> None:
-        """Bring every decoder row back to norm 1."""
-        p["W_dec"].div_(p["W_dec"].norm(dim=1, keepdim=True))
-
-
-def keep_largest(a: Tensor, k: int) -> Tensor:
-    """`a` (n, m) with everything but the k largest positive entries of each row set to 0."""
-    values, indices = a.topk(k, dim=1, sorted=False)
-    return torch.zeros_like(a).scatter(1, indices, torch.relu(values))
+        for gradient in into.values():
+            gradient.zero_()
+        n, d = target.shape
+        code = largest(self, p, x, self.settings["k"])
+        error = self.buffer("errors", (n, d), target)
+        sums = add_code(self, p, x, target, code, into, error, 2 / (n * d), torch.zeros_like(p["b_enc"]))
+        loss = sums.squares / (n * d)
+        if len(dead):
+            loss = loss + add_auxiliary(self, p, x, error, into, dead)
+        sparsity = torch.dot(sums.latents, p["W_dec"].norm(dim=1)) / n
+        return Terms(loss, sums.squares / n, sparsity, sums.latents > 0)

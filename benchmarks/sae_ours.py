@@ -1,0 +1,80 @@
+"""Training with policylens, as `policylens.sae.training.train` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from sae_evaluator import Trained, Watch
+from sae_settings import Setting
+from torch import Tensor
+
+LOGGED_EVERY = 100
+CLIP = 1.0
+"""Largest norm of the gradient of the summed squares, which both peers clip to."""
+
+
+def train(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch) -> Trained:
+    """Train one SAE. variant: the precision of the factors of products."""
+    _run(rows, replace(setting, steps=1, warm_steps=0), variant, seed, None)  # compiles what is compiled
+    return _run(rows, setting, variant, seed, watch)
+
+
+def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch | None) -> Trained:
+    from policylens.sae.selection import in_memory
+    from policylens.sae.settings import resolve
+    from policylens.sae.training import Feed, Training, advance, new_member
+
+    settings = resolve(settings_of(setting, variant))
+    feed = Feed(in_memory(rows), settings, seed)
+    member = new_member(settings, feed, seed, "cpu")
+    keeper = None if watch is None else Watching(watch)
+
+    def watched(steps: Sequence[int]) -> Iterable[int]:
+        if watch is not None:
+            watch.start(lambda: member.finished)
+        return steps
+
+    training = Training("SAE", member)
+    advance([training], feed.stream, feed.sample, keeper, watched)
+    if training.trouble:
+        raise RuntimeError(training.trouble)
+    tensors = member.finished
+    return Trained(tensors, lambda x: member.architecture.decode(tensors, member.architecture.encode(tensors, x)))
+
+
+class Watching:
+    """Tells the clock when a step is done."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def logged(self, training: object) -> None:
+        """Nothing to do."""
+
+    def after(self, step: int, trainings: Sequence) -> None:
+        """One more step is done."""
+        self._watch.stepped(lambda: trainings[0].member.finished)
+
+    def ended(self, training: object) -> None:
+        """Nothing to do."""
+
+
+def settings_of(setting: Setting, variant: str) -> dict[str, object]:
+    """Defaults but for what is the same for all tools: no schedules, data that are normalised already."""
+    if setting.architecture == "standard":
+        own: dict[str, object] = {"sparsity": setting.sparsity, "gradient_clip": CLIP}
+    else:  # our loss is theirs over d, and so is its gradient
+        own = {"k": setting.k, "gradient_clip": CLIP / setting.width}
+    return own | {
+        "architecture": setting.architecture,
+        "latents": setting.latents,
+        "steps": setting.steps,
+        "batch_rows": setting.batch_rows,
+        "learning_rate": setting.learning_rate,
+        "learning_rate_decay": 0.0,
+        "centre": False,
+        "rescale": False,
+        "precision": variant,
+        "log_points": max(1, setting.steps // LOGGED_EVERY),
+    }

@@ -1,0 +1,108 @@
+"""What is compared in benchmarks/sae_training.py: which SAEs, for how many steps, on how many rows."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+OURS = "ours"
+FLOAT32, AUTOCAST, COMPILED = "float32", "autocast", "autocast and compiled"
+COMPILER = shutil.which("g++")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A tool with a trainer.
+
+    tool: module sae_<tool>.py. environment: of envs/. variants: by architecture, ways to run it, of which the fastest
+    is taken. reaches_goal: whether it takes part in the time to a common goal; else only in activations per second.
+    """
+
+    name: str
+    tool: str
+    environment: str
+    variants: Mapping[str, tuple[str, ...]]
+    reaches_goal: bool = True
+
+
+BOTH = (FLOAT32, AUTOCAST)
+CONTESTANTS = (
+    Contestant(OURS, "ours", "core", {"standard": ("bfloat16",), "topk": ("bfloat16",)}),
+    Contestant(
+        "SAELens",
+        "saelens",
+        "interop",
+        dict.fromkeys(("standard", "topk"), BOTH + ((COMPILED,) if COMPILER else ())),
+    ),
+    Contestant("dictionary_learning", "dictionary_learning", "interop", {"standard": BOTH, "topk": BOTH}),
+    Contestant(
+        "dictionary_learning, norms 1", "dictionary_learning_normed", "interop", {"standard": BOTH}, reaches_goal=False
+    ),
+)
+
+
+def contestants(architecture: str) -> list[Contestant]:
+    """Who trains an architecture."""
+    return [contestant for contestant in CONTESTANTS if architecture in contestant.variants]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One SAE and its training, the same for all tools.
+
+    width, latents: d and m. steps: optimiser steps, of `batch_rows` rows. evaluations: how many times the held-out
+    rows are measured, evenly over the steps. warm_steps: first steps, which do not count for activations per second.
+    rows, held_out: resident training rows and held-out rows. k: of TopK. sparsity: lambda of the standard SAE, in
+    sum_d (x - x_hat)^2 + lambda sum_i f_i ||W_dec,i||: all three tools minimise the mean of this over rows, so that one
+    value serves all.
+    """
+
+    architecture: str
+    width: int
+    latents: int
+    steps: int
+    evaluations: int
+    warm_steps: int
+    learning_rate: float
+    sparsity: float
+    rows: int = 262_144
+    held_out: int = 8_192
+    batch_rows: int = 4_096
+    k: int = 32
+
+    @property
+    def name(self) -> str:
+        """What a reader calls it."""
+        return f"{self.architecture}, d={self.width}, m={self.latents}"
+
+    @property
+    def evaluated(self) -> list[int]:
+        """Steps after which the held-out rows are measured; 0 is the initialisation."""
+        return sorted({round(self.steps * part / self.evaluations) for part in range(self.evaluations + 1)})
+
+
+SIZES = {
+    "small": {"width": 256, "latents": 2_048, "steps": 160, "evaluations": 16, "warm_steps": 10},
+    "medium": {"width": 256, "latents": 8_192, "steps": 40, "evaluations": 10, "warm_steps": 4},
+    "large": {"width": 2_048, "latents": 16_384, "steps": 8, "evaluations": 4, "warm_steps": 2},
+}
+LARGE_ROWS = {"rows": 65_536, "held_out": 2_048}
+LEARNING_RATE, SPARSITY = 3e-3, 4.0
+
+
+def full(effort: float) -> list[Setting]:
+    """Every architecture at every size. effort: factor of the number of steps."""
+    return [_setting(architecture, size, effort) for size in SIZES for architecture in ("standard", "topk")]
+
+
+def quick() -> list[Setting]:
+    """The smallest size, only long enough to see that everything works."""
+    short = {"steps": 16, "evaluations": 4, "warm_steps": 2, "rows": 32_768, "held_out": 2_048}
+    return [replace(_setting(architecture, "small", 1.0), **short) for architecture in ("standard", "topk")]
+
+
+def _setting(architecture: str, size: str, effort: float) -> Setting:
+    shape = SIZES[size] | (LARGE_ROWS if size == "large" else {})
+    shape["steps"] = max(shape["warm_steps"] + 2, round(shape["steps"] * effort))
+    return Setting(architecture, learning_rate=LEARNING_RATE, sparsity=SPARSITY, **shape)
