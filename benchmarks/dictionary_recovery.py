@@ -3,8 +3,8 @@
 Activations are sparse features in superposition (policylens/evaluation/synthetic.py): noise, the correlation between
 features that are active together, and the SAE's width are varied. Both tools train TopK with k at the true L0, with the
 same number of steps, rows per step and learning rate, three seeds each (of data, initialisation and batches). Learnt
-directions are matched with the true ones one to one; recall and precision count cosines from 0.9. The unit of the intervals
-is the seed.
+directions are matched with the true ones one to one; recall and precision count cosines from 0.9. The unit of the
+intervals is the seed.
 
     envs/run core python benchmarks/dictionary_recovery.py --out build/recovery
     envs/run core python benchmarks/dictionary_recovery.py --saelens "envs/run interop python" --out build/recovery

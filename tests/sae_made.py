@@ -10,7 +10,7 @@ from policylens.sae.settings import resolve
 
 
 def made(decoder, encoder=None, b_enc=None, b_dec=None, threshold=0.0, seed=0, **names) -> SAE:
-    """A standard SAE: f = ReLU(x W_enc + b_enc). decoder: (m, d); encoder: (d, m), by default the decoder's transpose."""
+    """A standard SAE, f = ReLU(x W_enc + b_enc). decoder: (m, d); encoder: (d, m), by default its transpose."""
     decoder = torch.as_tensor(np.asarray(decoder), dtype=torch.float32)
     m, d = decoder.shape
     tensors = {

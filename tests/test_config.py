@@ -72,6 +72,7 @@ def sound():
                         "settings": {"steps": 10},
                         "members": {"plain": {"architecture": "standard", "latents": 16, "sparsity": 0.5}},
                         "grid": [{"architecture": "topk", "latents": [16, 32], "k": [2, 4]}],
+                        "examples": {"members": ["plain"]},
                     }
                 },
             },
@@ -88,6 +89,14 @@ def sound():
                 },
                 "labels": {"truth": {"sources": ["games"], "names": ["parity", "empties"]}},
                 "captures": {"demo": {"source": "games", "sites": ["block_1", "block_2"], "prunable": True}},
+                "sae": {
+                    "played": {
+                        "capture": "demo",
+                        "sites": ["block_1"],
+                        "members": {"top": {"architecture": "topk", "latents": 8, "k": 2}},
+                        "evaluation": {"closed_loop": {}},
+                    }
+                },
             },
             "recorded": {
                 "family": "activations",
@@ -339,6 +348,7 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
+    del config["policies"]["board"]["sae"]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None
     built = place / "results" / "board" / "final" / "checkpoint"

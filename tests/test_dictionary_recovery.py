@@ -109,7 +109,7 @@ from safetensors.torch import load_file, save_file
 for line in sys.stdin:
     job = json.loads(line)
     data = load_file(job["data"])
-    save_file({"directions": data["train"][: job["latents"]].contiguous()}, job["out"])
+    save_file({"directions": data["train"][: job["latents"]] + 1}, job["out"])
     print(job["out"], flush=True)
 """
 

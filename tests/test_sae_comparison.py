@@ -106,7 +106,9 @@ AT = "results/othello/final/sae/sweep/block_2"
 
 
 def paths_of(**sweep):
-    return {path for kind, path in all_paths(config(**sweep)) if kind in ("sae_comparison", "sae_examples", "sae_return")}
+    return {
+        path for kind, path in all_paths(config(**sweep)) if kind in ("sae_comparison", "sae_examples", "sae_return")
+    }
 
 
 def test_what_a_sweep_asks_for_is_what_can_be_built():

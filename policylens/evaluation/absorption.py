@@ -10,7 +10,7 @@ arXiv:2503.09532, evals/absorption), adapted from first letters of words to yes-
 - c_i = f_i W_dec,i . p is what latent i contributes along p, and t = (x - b_dec) . p what all of them have to give.
   (SAEBench takes x . p and decoders of norm 1; activations of policies are not centred, decoders need no norm 1.)
 - Rows counted are positive test rows that the probe gets right; targets are those whose probe reaches an F1 of
-  LEAST_F1 on validation rows, and SPLIT_GAIN more than always saying yes (labels are often commoner than first letters).
+  LEAST_F1 on validation rows, and SPLIT_GAIN more than always saying yes (labels are commoner than first letters).
 - Fraction of a row: with A the sum of the ABSORBERS largest positive c_i among latents that are not main and whose
   decoder has a cosine of at least FRACTION_COSINE with p, and M the sum of the main latents' c_i: 0 where M >= t or
   A < PROPORTION t; 1 where M <= 0; else a / (a + M) with a = min(A, t - M).

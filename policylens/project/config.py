@@ -317,7 +317,8 @@ def _check_members_work(policy: PolicyBlock, where: str, block: Mapping[str, Any
     for key, work in (("examples", block.get("examples")), ("closed_loop", block["evaluation"].get("closed_loop"))):
         for name in (work or {}).get("members", ()):
             _known(name, block["members"], f"{where}.{key}", "member")
-    if closed_loop := block["evaluation"].get("closed_loop"):
+    closed_loop = block["evaluation"].get("closed_loop")
+    if closed_loop is not None:
         place = f"{where}.evaluation.closed_loop"
         _require(policy, "returns", place)
         if "source" not in policy.captures[block["capture"]]:

@@ -147,6 +147,50 @@ def largest(start, stop, dense, latents, counts):
         counts[r] = _emit(found, where, count, cut, k, latents[r])
 
 
+@njit(**OPTIONS)
+def histogram(start, stop, dense, edges, shift, bins):
+    """bins[b, v] = how many positive entries of rows edges[b]:edges[b + 1] are v when shifted right by `shift` bits."""
+    for b in range(start, stop):
+        counts = bins[b]
+        for r in range(edges[b], edges[b + 1]):
+            row = dense[r]
+            for c in range(len(row)):
+                if row[c] > 0:
+                    counts[row[c] >> shift] += 1
+
+
+@njit(**OPTIONS)
+def count_from(start, stop, dense, cut, above, equal):
+    """above[r], equal[r] = how many entries of row r are larger than `cut`, and how many are it."""
+    for r in range(start, stop):
+        row = dense[r]
+        larger, same = np.int32(0), np.int32(0)
+        for c in range(len(row)):
+            larger += np.int32(row[c] > cut)
+            same += np.int32(row[c] == cut)
+        above[r], equal[r] = larger, same
+
+
+@njit(**OPTIONS)
+def list_from(start, stop, dense, cut, starts, spare, latents):
+    """Write the indices of row r's entries above `cut`, and of the first spare[r] that are it, to latents[starts[r]:]."""
+    m = dense.shape[1]
+    maxima = np.empty(max(1, 2 * m // BLOCK), dense.dtype)
+    for r in range(start, stop):
+        row, place, left = dense[r], starts[r], spare[r]
+        _maxima(row, maxima)
+        for b in range(len(maxima)):
+            if maxima[b] >= cut:
+                for c in range(b, m, len(maxima)):
+                    take = row[c] > cut
+                    if row[c] == cut and left > 0:
+                        left -= 1
+                        take = True
+                    if take:
+                        latents[place] = c
+                        place += 1
+
+
 @njit(**FAST)
 def decode(
     start, stop, starts, counts, latents, x, encoder, bias, decoder, decoder_bias, target, values, error, squares

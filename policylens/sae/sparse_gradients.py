@@ -29,10 +29,14 @@ class Code(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """squares: sum over rows of the squared error, 0-d. latents: (m,) sum of every latent's values over rows."""
+    """squares: sum over rows of the squared error, 0-d. latents: (m,) sum of every latent's values over rows.
+
+    smallest: the smallest positive value, infinity if there is none.
+    """
 
     squares: Tensor
     latents: Tensor
+    smallest: float
 
 
 def comparable(dense: Tensor) -> np.ndarray:
@@ -62,6 +66,47 @@ def largest(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
         over_range(kernels.largest, len(tile), dense, latents[part], counts[part])
         first += len(tile)
     return Code(np.arange(len(x), dtype=np.int64) * k, counts, latents.reshape(-1))
+
+
+def largest_of_batch(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
+    """The n k largest positive latents of n rows together (fewer if fewer are positive)."""
+    factors = {name: p[name].to(sae.factor_dtype) for name in ("W_enc", "b_enc")}
+    every = sae.buffer("latents of a batch", (len(x), len(p["b_enc"])), factors["b_enc"])
+    for tile, part in zip(x.split(sae.tile_rows(x)), every.split(sae.tile_rows(x)), strict=True):
+        torch.addmm(factors["b_enc"], tile.to(sae.factor_dtype), factors["W_enc"], out=part)
+    dense = comparable(every)
+    cut = nth_largest(dense, len(x) * k)
+    above, equal = np.empty(len(x), np.int32), np.empty(len(x), np.int32)
+    over_range(kernels.count_from, len(x), dense, cut, above, equal)
+    # Of entries equal to the smallest that is kept, the first ones are, so that there are n k in all.
+    before = np.cumsum(equal) - equal
+    spare = np.clip(len(x) * k - above.sum() - before, 0, equal).astype(np.int32)
+    if cut == 0:
+        spare[:] = 0
+    counts = (above + spare).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    latents = np.empty(starts[-1], np.int32)
+    over_range(kernels.list_from, len(x), dense, cut, starts, spare, latents)
+    return Code(starts[:-1], counts, latents)
+
+
+def nth_largest(dense: np.ndarray, n: int) -> np.integer:
+    """The n-th largest entry of a matrix of integers, or 0 if fewer than n are positive."""
+    shift = 8 * (dense.dtype.itemsize - 2)
+    blocks = max(1, min(torch.get_num_threads(), len(dense)))
+    edges = np.array([len(dense) * block // blocks for block in range(blocks + 1)])
+    bins = np.zeros((blocks, 2**15), np.int64)
+    over_range(kernels.histogram, blocks, dense, edges, shift, bins)
+    down = np.cumsum(bins.sum(0)[::-1])
+    if down[-1] < n:
+        return dense.dtype.type(0)
+    position = int(np.searchsorted(down, n))
+    top = 2**15 - 1 - position
+    if shift == 0:
+        return dense.dtype.type(top)
+    inside = dense[(dense >> shift) == top]
+    rank = n - (int(down[position - 1]) if position else 0)
+    return np.partition(inside, len(inside) - rank)[len(inside) - rank]
 
 
 def positive(dense: np.ndarray, counts: np.ndarray) -> Code:
@@ -124,7 +169,8 @@ def add_code(
     fixed = (first, rows, entries, values, x.numpy(), errors, decoder, factor, penalty.numpy(), *gradients, sums)
     over_edges(kernels.gather, balanced(first), *fixed)
     into["b_dec"].add_(error.sum(0), alpha=float(factor))
-    return Sums(torch.from_numpy(squares).sum(), torch.from_numpy(sums))
+    smallest = float(values.min(initial=np.inf, where=values > 0))
+    return Sums(torch.from_numpy(squares).sum(), torch.from_numpy(sums), smallest)
 
 
 def balanced(first: np.ndarray) -> list[int]:
@@ -151,3 +197,15 @@ def add_auxiliary(sae: WithAuxiliary, p: Tensors, x: Tensor, error: Tensor, into
     into["b_enc"].index_add_(0, dead, slopes["b_enc"])
     into["W_dec"].index_add_(0, dead, slopes["W_dec"])
     return weight * sums.squares
+
+
+def code_gradients(
+    sae: WithAuxiliary, p: Tensors, x: Tensor, target: Tensor, code: Code, into: Tensors, dead: Tensor
+) -> tuple[Tensor, Sums]:
+    """Write the gradient of mean ||error||^2 / d_out of a chosen code, and of AuxK, into `into`; the loss and sums."""
+    for gradient in into.values():
+        gradient.zero_()
+    error, size = sae.buffer("errors", tuple(target.shape), target), target.numel()
+    sums = add_code(sae, p, x, target, code, into, error, 2 / size, torch.zeros_like(p["b_enc"]))
+    loss = sums.squares / size
+    return (loss + add_auxiliary(sae, p, x, error, into, dead) if len(dead) else loss), sums

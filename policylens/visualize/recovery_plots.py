@@ -23,8 +23,8 @@ def recovery(path: Path, report: Mapping[str, Any]) -> None:
     correlations, widths = (sorted({c[name] for c in report["conditions"]}) for name in ("correlation", "width"))
     data = report["data"]
     note = (
-        f"{data['features']} features in {data['dimensions']} dimensions, {data['l0']} active per row; a match: cosine of at "
-        f"least {report['threshold']}; mean of {report['seeds']} seeds, whiskers: 95% intervals over seeds"
+        f"{data['features']} features in {data['dimensions']} dimensions, {data['l0']} active per row; a match: cosine "
+        f"of at least {report['threshold']}; mean of {report['seeds']} seeds, whiskers: 95% intervals over seeds"
     )
     size = (max(9.4, 1.4 + 3.0 * len(correlations)), 6.2)
     with drawing(path, *size, "Recovery of a known dictionary: TopK at the true L0", note) as figure:

@@ -65,11 +65,31 @@ class BatchTopK(WithAuxiliary):
         loss = self.objective(reconstruction, sparsity, target.shape[1]) + self.auxiliary(p, x, error, memory)
         return Terms(loss, reconstruction, sparsity, (f > 0).any(0), {THRESHOLD: self.next_threshold(f, memory)})
 
+    def gradients(
+        self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors, progress: float
+    ) -> Terms:
+        """The gradient of `loss`: through sparse codes on a CPU, by differentiating the formula elsewhere."""
+        if x.device.type != "cpu":
+            return super().gradients(p, x, target, into, memory, progress)
+        return self._sparse_gradients(p, x, target, into, memory)
+
+    @torch.no_grad()
+    def _sparse_gradients(self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors) -> Terms:
+        from policylens.sae.sparse_gradients import code_gradients, largest_of_batch
+
+        code = largest_of_batch(self, p, x, self.settings["k"])
+        loss, sums = code_gradients(self, p, x, target, code, into, self.helped(memory))
+        sparsity = torch.dot(sums.latents, p["W_dec"].norm(dim=1)) / len(x)
+        theta = self._moved(memory, p["b_enc"].new_tensor(sums.smallest))
+        return Terms(loss, sums.squares / len(x), sparsity, sums.latents > 0, {THRESHOLD: theta})
+
     @torch.no_grad()
     def next_threshold(self, f: Tensor, memory: Tensors) -> Tensor:
         """Theta after a batch whose kept latents are f (n, m); unchanged by a batch without any."""
+        return self._moved(memory, torch.where(f > 0, f, torch.inf).min())
+
+    def _moved(self, memory: Tensors, smallest: Tensor) -> Tensor:
         old, decay = memory[THRESHOLD], self.settings["threshold_decay"]
-        smallest = torch.where(f > 0, f, torch.inf).min()
         new = torch.where(old > 0, decay * old + (1 - decay) * smallest, smallest)
         return torch.where(smallest.isfinite(), new, old)
 
@@ -77,5 +97,6 @@ class BatchTopK(WithAuxiliary):
 def keep_largest_of_batch(a: Tensor, k: int) -> Tensor:
     """`a` (n, m) with everything but the n k largest positive entries set to 0."""
     f = torch.relu(a)
-    smallest = f.detach().flatten().kthvalue(f.numel() - len(f) * k + 1).values
-    return f * (f >= smallest)
+    flat = f.detach().flatten()
+    count = min(len(f) * k, flat.numel())
+    return f * (f >= flat.topk(count, sorted=False).values.min())

@@ -16,7 +16,7 @@ import itertools
 
 from torch import Tensor
 
-from policylens.sae.architecture import Tensors, Terms
+from policylens.sae.architecture import Architecture, Tensors, Terms
 from policylens.sae.architectures.batch_topk import THRESHOLD, BatchTopK, keep_largest_of_batch
 from policylens.sae.settings import prefix_widths
 
@@ -34,3 +34,9 @@ class Matryoshka(BatchTopK):
         sparsity = self.penalty(p, x, f, p["W_dec"].norm(dim=1)).mean()
         loss = sum(squares) / target.shape[1] + self.auxiliary(p, x, error, memory)
         return Terms(loss, squares[-1], sparsity, (f > 0).any(0), {THRESHOLD: self.next_threshold(f, memory)})
+
+    def gradients(
+        self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors, progress: float
+    ) -> Terms:
+        """The gradient of `loss`, by differentiating it: every prefix has an error of its own."""
+        return Architecture.gradients(self, p, x, target, into, memory, progress)

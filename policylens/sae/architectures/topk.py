@@ -54,16 +54,8 @@ class TopK(WithAuxiliary):
 
     @torch.no_grad()
     def _sparse_gradients(self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, dead: Tensor) -> Terms:
-        from policylens.sae.sparse_gradients import add_auxiliary, add_code, largest
+        from policylens.sae.sparse_gradients import code_gradients, largest
 
-        for gradient in into.values():
-            gradient.zero_()
-        n, d = target.shape
-        code = largest(self, p, x, self.settings["k"])
-        error = self.buffer("errors", (n, d), target)
-        sums = add_code(self, p, x, target, code, into, error, 2 / (n * d), torch.zeros_like(p["b_enc"]))
-        loss = sums.squares / (n * d)
-        if len(dead):
-            loss = loss + add_auxiliary(self, p, x, error, into, dead)
-        sparsity = torch.dot(sums.latents, p["W_dec"].norm(dim=1)) / n
-        return Terms(loss, sums.squares / n, sparsity, sums.latents > 0)
+        loss, sums = code_gradients(self, p, x, target, largest(self, p, x, self.settings["k"]), into, dead)
+        sparsity = torch.dot(sums.latents, p["W_dec"].norm(dim=1)) / len(x)
+        return Terms(loss, sums.squares / len(x), sparsity, sums.latents > 0)
