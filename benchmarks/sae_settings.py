@@ -83,9 +83,9 @@ class Setting:
 
 
 SIZES = {
-    "small": {"width": 256, "latents": 2_048, "steps": 160, "evaluations": 16, "warm_steps": 10},
-    "medium": {"width": 256, "latents": 8_192, "steps": 40, "evaluations": 10, "warm_steps": 4},
-    "large": {"width": 2_048, "latents": 16_384, "steps": 8, "evaluations": 4, "warm_steps": 2},
+    "small": {"width": 256, "latents": 2_048, "steps": 120, "evaluations": 15, "warm_steps": 8},
+    "medium": {"width": 256, "latents": 8_192, "steps": 24, "evaluations": 8, "warm_steps": 4},
+    "large": {"width": 2_048, "latents": 16_384, "steps": 4, "evaluations": 4, "warm_steps": 1},
 }
 LARGE_ROWS = {"rows": 65_536, "held_out": 2_048}
 LEARNING_RATE, SPARSITY = 3e-3, 4.0

@@ -34,7 +34,8 @@ from policylens.stores.files import write_json
 
 FOLDER = Path(__file__).resolve().parent
 MEMORY_FOLDER = Path("/dev/shm")
-PROBED_STEPS = 2
+PROBED_STEPS = 4
+RATE_STEPS = 3
 
 
 class Bench:
@@ -137,8 +138,14 @@ def compare(setting: Setting, bench: Bench, seeds: Sequence[int]) -> dict[str, A
             contestant = field[(seed + place) % len(field)]
             say(f"{setting.name}: seed {seed}, {contestant.name}")
             variant = variants[contestant.name]
-            runs[contestant.name].append(bench.run(contestant, setting, [variant], seed)[variant])
+            run = bench.run(contestant, setting if contestant.reaches_goal else briefly(setting), [variant], seed)
+            runs[contestant.name].append(run[variant])
     return result(setting, runs, variants, ceilings, [one.name for one in field if one.reaches_goal])
+
+
+def briefly(setting: Setting) -> Setting:
+    """A setting long enough for the rate in the steady state."""
+    return replace(setting, steps=min(setting.steps, RATE_STEPS * setting.warm_steps), evaluations=1)
 
 
 def fastest(contestant: Contestant, setting: Setting, bench: Bench) -> str:
@@ -147,7 +154,7 @@ def fastest(contestant: Contestant, setting: Setting, bench: Bench) -> str:
     if len(variants) == 1:
         return variants[0]
     say(f"{setting.name}: trying {contestant.name}")
-    short = replace(setting, steps=1 + PROBED_STEPS, warm_steps=1, evaluations=1)
+    short = replace(setting, steps=1 + min(setting.warm_steps, PROBED_STEPS), warm_steps=1, evaluations=1)
     found = bench.run(contestant, short, variants, seed=0)
     rates = {name: rows_per_second(run, short.batch_rows, short.warm_steps) for name, run in found.items()}
     say("  " + ", ".join(f"{name}: {rate:,.0f}/s" for name, rate in rates.items()))
