@@ -4,7 +4,7 @@
 
 Each line of the standard input is a job in JSON: `data` (safetensors with `train` and `held_out`, (n, d) float32),
 `latents`, `k`, `steps`, `batch_rows`, `learning_rate`, `seed`, `out`. The decoder directions of the latents that are
-active in any held-out row are written to `out` as the tensor `directions` (safetensors); then the job's `out` is printed.
+`latents`, `k`, `steps`, `batch_rows`, `learning_rate`, `seed`, `out`. The decoder directions of the latents that are
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def result(
         "goal": {"explained_variance": quality, "l0": l0, "l0_matched": matched(curves)},
         "seconds_to_goal": times,
         "sooner": ratios(inverse(times)),
-        "end": {name: ends(runs[name]) for name in runs},
+        "end": {name: ends(runs[name]) for name in in_goal},
         "ceilings": ceilings,
         "share_of_ceiling": shares(setting, rates[OURS], ceilings),
         "curves": {name: [run["curve"] for run in runs[name]] for name in runs},
@@ -97,9 +97,7 @@ def show(found: Mapping[str, Any]) -> None:
     heads = (f"{'activations/s':>14}", f"{'s to goal':>11}", f"{'EV at end':>11}", f"{'L0 at end':>11}")
     print(f"  {'':<32}{'fastest setting':<24}{''.join(heads)}")
     for name, rates in found["activations_per_second"].items():
-        end, times = found["end"][name], found["seconds_to_goal"].get(name)
-        time = f"{median(times):>11.2f}" if times else f"{'-':>11}"
-        figures = f"{median(rates):>14,.0f}{time}{end['explained_variance']:>11.4f}{end['l0']:>11.1f}"
+        figures = f"{median(rates):>14,.0f}{_goal_said(found, name)}"
         print(f"  {name:<32}{found['variants'][name]:<24}{figures}")
     goal = found["goal"]
     unmatched = "" if goal["l0_matched"] else "   L0 NOT MATCHED"
@@ -108,6 +106,13 @@ def show(found: Mapping[str, Any]) -> None:
         for ratio in found[name]:
             print(f"  {what}, ours against {ratio['than']}: {_said(ratio)}")
     print(f"  {_ceiling_said(found)}", flush=True)
+
+
+def _goal_said(found: Mapping[str, Any], name: str) -> str:
+    if name not in found["seconds_to_goal"]:
+        return f"{'-':>11}" * 3
+    end = found["end"][name]
+    return f"{median(found['seconds_to_goal'][name]):>11.2f}{end['explained_variance']:>11.4f}{end['l0']:>11.1f}"
 
 
 def _ceiling_said(found: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from policylens.sae.architecture import Tensors, UnitNormDecoder, random_directions
+from policylens.sae.architecture import Tensors, Terms, UnitNormDecoder, random_directions
 
 
 class PlainL1(UnitNormDecoder):
@@ -41,3 +41,17 @@ class PlainL1(UnitNormDecoder):
     def objective(self, reconstruction: Tensor, sparsity: Tensor, d_out: int, progress: float = 1.0) -> Tensor:
         """Squared error per dimension plus lambda times the mean latent."""
         return reconstruction / d_out + self.weight(progress) * sparsity
+
+    @torch.no_grad()
+    def gradients(
+        self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors, progress: float
+    ) -> Terms:
+        """The gradient of `loss`, by hand."""
+        from policylens.sae.relu_gradients import relu_gradients
+
+        n, d_out, m = len(x), target.shape[1], len(p["b_enc"])
+        penalty = torch.full_like(p["b_enc"], self.weight(progress) / (n * m))
+        sums = relu_gradients(self, p, x, target, into, 2 / (n * d_out), penalty)
+        reconstruction, sparsity = sums.squares / n, sums.latents.sum() / (n * m)
+        loss = self.objective(reconstruction, sparsity, d_out, progress)
+        return Terms(loss, reconstruction, sparsity, sums.latents > 0)
