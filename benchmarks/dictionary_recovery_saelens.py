@@ -4,7 +4,7 @@
 
 Each line of the standard input is a job in JSON: `data` (safetensors with `train` and `held_out`, (n, d) float32),
 `latents`, `k`, `steps`, `batch_rows`, `learning_rate`, `seed`, `out`. The decoder directions of the latents that are
-`latents`, `k`, `steps`, `batch_rows`, `learning_rate`, `seed`, `out`. The decoder directions of the latents that are
+active in any held-out row are written to `out` as the tensor `directions` (safetensors), and `out` is printed.
 """
 
 from __future__ import annotations

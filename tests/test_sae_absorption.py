@@ -63,6 +63,14 @@ def test_norms_of_decoders_do_not_matter():
     assert found.fraction.tolist() == pytest.approx(measured(f, [1.0]).fraction.tolist(), abs=1e-6)
 
 
+def test_what_latents_have_to_give_starts_at_the_decoders_bias():
+    sae = made(DECODER, b_dec=[5.0, 0, 0, 0])
+    x = torch.zeros(1, 4)
+    x[0, 0] = 6.0
+    found = absorbed(sae, x, torch.tensor([[0.0, 1, 0, 0]]), Concept.of(sae, P, [0]))
+    assert found.fraction.tolist() == [1.0]  # 0.6 of 1, not of 6
+
+
 def test_at_most_three_absorb_together():
     decoder = np.vstack([np.eye(6)[:1], np.tile([[0.2, 0.98, 0, 0, 0, 0]], (5, 1))])
     sae = made(decoder)

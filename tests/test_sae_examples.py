@@ -77,13 +77,16 @@ def test_merging_in_between_forgets_nothing(monkeypatch):
 
 
 def test_the_same_moment_stands_there_once_and_is_counted():
-    x = np.repeat(np.random.default_rng(0).normal(size=(5, D)), [9, 1, 4, 1, 2], axis=0).astype(np.float32)
-    found = collected(x[np.random.default_rng(1).permutation(17)], [6, 6, 5]).strongest
-    for vectors, strengths, counts in zip(*found, strict=True):
-        known = vectors != NONE
-        assert len(np.unique(strengths[known])) == known.sum()
-        assert set(counts[known].tolist()) <= {9, 1, 4, 2}
-        assert (counts[~known] == 0).all()
+    moment = np.repeat(np.arange(5), [9, 1, 4, 1, 2])[np.random.default_rng(1).permutation(17)]
+    x = np.random.default_rng(0).normal(size=(5, D)).astype(np.float32)[moment]
+    found = collected(x, [6, 6, 5]).strongest
+    assert (found.vector != NONE).sum() > 5
+    for vectors, counts in zip(found.vector, found.count, strict=True):
+        known = vectors[vectors != NONE]
+        assert len(set(moment[known])) == len(known)
+        assert known.tolist() == [np.flatnonzero(moment == moment[vector])[0] for vector in known]
+        assert counts[: len(known)].tolist() == [(moment == moment[vector]).sum() for vector in known]
+        assert (counts[len(known) :] == 0).all()
 
 
 def test_deciles_are_random_rows_of_each_tenth():

@@ -74,8 +74,7 @@ class Member:
         goal = x if target is None else target
         terms = self.architecture.gradients(self.parameters, x, goal, self.gradients, self.memory, self.progress)
         self.architecture.project(self.parameters, self.gradients)
-        if self.settings["gradient_clip"] is not None:
-            torch.nn.utils.clip_grad_norm_(self._views, self.settings["gradient_clip"])
+        self._clip()
         self._watch(terms.loss)
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings["learning_rate"] * decay(self.progress, self.settings["learning_rate_decay"])
@@ -86,6 +85,15 @@ class Member:
         if resampling.due(self):
             resampling.resample(self, x, goal)
         return terms
+
+    def _clip(self) -> None:
+        limit = self.settings["gradient_clip"]
+        if limit is None:
+            return
+        norm = torch.nn.utils.get_total_norm([view.grad for view in self._views])
+        if norm.device.type == "cpu" and norm <= limit:
+            return  # scaling by 1 would be a pass over all gradients; elsewhere asking would wait for the device
+        torch.nn.utils.clip_grads_with_norm_(self._views, limit, norm)
 
     def _remember(self, terms: Terms, rows: int) -> None:
         self.memory[SINCE].add_(rows).masked_fill_(terms.fired, 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 from policylens.sae import kernels
 from policylens.sae.architecture import Architecture, Tensors
 from policylens.sae.parallel import over_range
-from policylens.sae.precision import add_product
+from policylens.sae.precision import Factors, add_product
 from policylens.sae.sparse_gradients import Code, add_code, comparable, joined, positive, pre_activations
 
 SPARSE_BELOW = 0.04
@@ -35,7 +35,7 @@ def relu_gradients(
     for gradient in into.values():
         gradient.zero_()
     sums, size = Sums(p["b_enc"]), sae.tile_rows(x)
-    factors = {name: p[name].to(sae.factor_dtype) for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+    factors = Factors(p, sae.factor_dtype, sae.buffer)
     left: list[tuple[slice, Code]] = []
     for first in range(0, len(x), size):
         part = slice(first, first + size)
@@ -89,7 +89,7 @@ def _add_sparse(
 
 def _add_dense(
     sae: Architecture,
-    p: Tensors,
+    p: Factors,
     x: Tensor,
     target: Tensor,
     latents: Tensor,

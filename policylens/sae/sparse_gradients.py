@@ -15,6 +15,7 @@ from torch import Tensor
 from policylens.sae import kernels
 from policylens.sae.architecture import Architecture, Tensors
 from policylens.sae.parallel import over_edges, over_range
+from policylens.sae.precision import Factors
 
 if TYPE_CHECKING:
     from policylens.sae.auxiliary import WithAuxiliary
@@ -44,7 +45,7 @@ def comparable(dense: Tensor) -> np.ndarray:
     return dense.view(torch.int16 if dense.dtype is torch.bfloat16 else torch.int32).numpy()
 
 
-def pre_activations(sae: Architecture, p: Tensors, x: Tensor, name: str = "latents") -> Tensor:
+def pre_activations(sae: Architecture, p: Tensors | Factors, x: Tensor, name: str = "latents") -> Tensor:
     """x W_enc + b_enc of a tile of rows, in the precision of products, in memory that is kept under a name.
 
     p: W_enc and b_enc in that precision.
@@ -57,7 +58,7 @@ def pre_activations(sae: Architecture, p: Tensors, x: Tensor, name: str = "laten
 def largest(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
     """The k largest positive latents of every row, tile by tile."""
     m = len(p["b_enc"])
-    factors = {name: p[name].to(sae.factor_dtype) for name in ("W_enc", "b_enc")}
+    factors = Factors(p, sae.factor_dtype, sae.buffer)
     latents, counts = np.empty((len(x), k), np.int32), np.empty(len(x), np.int32)
     first = 0
     for tile in x.split(sae.tile_rows(x)):
@@ -70,7 +71,7 @@ def largest(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
 
 def largest_of_batch(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
     """The n k largest positive latents of n rows together (fewer if fewer are positive)."""
-    factors = {name: p[name].to(sae.factor_dtype) for name in ("W_enc", "b_enc")}
+    factors = Factors(p, sae.factor_dtype, sae.buffer)
     every = sae.buffer("latents of a batch", (len(x), len(p["b_enc"])), factors["b_enc"])
     for tile, part in zip(x.split(sae.tile_rows(x)), every.split(sae.tile_rows(x)), strict=True):
         torch.addmm(factors["b_enc"], tile.to(sae.factor_dtype), factors["W_enc"], out=part)

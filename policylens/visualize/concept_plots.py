@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policylens.visualize.figure import drawing
-from policylens.visualize.sae_plots import in_order, short_label, styles
+from policylens.visualize.figure import drawing, empty
+from policylens.visualize.members import in_order, short_labels, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +37,7 @@ REFERENCES = {
     "neurons": {"color": "#222222", "ls": "-", "marker": "P", "label": "neurons"},
     "pca": {"color": "#009E73", "ls": "--", "marker": "X", "label": "principal components"},
 }
+NAMED = "sae.<sweep>.evaluation.concepts in config.yaml names labels"
 APART = 0.17
 """Distance between the marks of one member, in rows."""
 
@@ -49,7 +50,7 @@ def concepts(path: Path, reports: Mapping[str, Report], title: str) -> None:
     reports = {name: report for name, report in in_order(reports).items() if report["alignment"]}
     heading = f"Single units and labels: {title}"
     if not reports:
-        _nothing(path, heading, "no labels are named for this sweep")
+        empty(path, heading, "no labels are named for this sweep", NAMED)
         return
     style = styles(reports)
     first = next(iter(reports.values()))["alignment"]
@@ -60,7 +61,7 @@ def concepts(path: Path, reports: Mapping[str, Report], title: str) -> None:
         for axes, (score, label) in zip(grid, scores.items(), strict=True):
             _rows(axes, reports, style, score)
             axes.set(xlabel=label, ylim=(len(reports) - 0.5, -0.5))
-        grid[0].set_yticks(range(len(reports)), [short_label(report) for report in reports.values()])
+        grid[0].set_yticks(range(len(reports)), short_labels(reports).values())
         handles, labels = grid[0].get_legend_handles_labels()
         known = dict(zip(labels, handles, strict=True))
         figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=min(3, len(known)))
@@ -119,9 +120,9 @@ def probing(path: Path, reports: Mapping[str, Report], title: str) -> None:
     reports = {name: report for name, report in in_order(reports).items() if report["probing"]}
     heading = f"Sparse probing: {title}"
     if not reports:
-        _nothing(path, heading, "no sparse probing was asked for")
+        empty(path, heading, "no sparse probing was asked for", NAMED)
         return
-    style = styles(reports)
+    style, names = styles(reports), short_labels(reports)
     first = next(iter(reports.values()))
     widths = sorted({report["d_sae"] for report in reports.values()})
     note = _note(first["alignment"]).replace("units chosen on validation", "fitted on training rows")
@@ -129,7 +130,7 @@ def probing(path: Path, reports: Mapping[str, Report], title: str) -> None:
         grid = figure.subplots(1, 2)
         for axes, (score, label) in zip(grid, PROBED.items(), strict=True):
             for name, report in reports.items():
-                look = style[name] | {"label": short_label(report)}
+                look = style[name] | {"label": names[name]}
                 thickness = np.interp(widths.index(report["d_sae"]), [0, 1, 4], [1, 1.7, 3])
                 _curve(axes, report["probing"]["k"], "sae", score, **look, lw=thickness)
             for method, look in REFERENCES.items():
@@ -145,10 +146,3 @@ def _curve(axes: Axes, by_k: Mapping[str, Any], method: str, score: str, **look:
     arms = np.maximum(0, np.nan_to_num([spans[:, 0] - spans[:, 1], spans[:, 2] - spans[:, 0]]))
     axes.errorbar(range(len(ks)), spans[:, 0], yerr=arms, markersize=5, elinewidth=1, capsize=2, **look)
     axes.set_xticks(range(len(ks)), ks)
-
-
-def _nothing(path: Path, heading: str, why: str) -> None:
-    with drawing(path, 6, 1.6, heading, why) as figure:
-        axes = figure.subplots()
-        axes.text(0.5, 0.5, "sae.<sweep>.evaluation.concepts in config.yaml names labels", ha="center", va="center")
-        axes.set_axis_off()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from policylens.stores.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 GREY = "#8A8A8A"
@@ -57,3 +58,23 @@ def drawing(path: Path, width: float, height: float, title: str, note: str) -> I
         yield figure
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def empty(path: Path, title: str, note: str, why: str) -> None:
+    """A figure that says why there is none."""
+    with drawing(path, 6.4, 1.6, title, note) as figure:
+        axes = figure.subplots()
+        axes.text(0.5, 0.5, why, ha="center", va="center", color="#555555")
+        axes.set_axis_off()
+
+
+def log_axis(axes: Axes, which: str) -> None:
+    """Make an axis ("x" or "y") logarithmic, with plain numbers at its ticks: some in each decade if there are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axis.get_data_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * max(low, 1e-12) else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

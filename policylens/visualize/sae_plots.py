@@ -1,4 +1,4 @@
-"""The figures of a sweep of SAEs: size and sparsity, latent density, policy fidelity, training."""
+"""The figures of a sweep of SAEs: size and sparsity, latent density, training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policylens.visualize.figure import GREY, drawing
+from policylens.visualize.figure import drawing, empty, log_axis
+from policylens.visualize.members import basis, in_order, lines_of, series, short_labels, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,76 +17,22 @@ if TYPE_CHECKING:
 Report = Mapping[str, Any]
 Style = dict[str, Any]
 
-MARKERS = "os^Dvp*XhP"
-SHADES = ("Blues", "Oranges", "Greens", "Purples", "Reds", "Greys")
-ABLATIONS = {"resample": "resample-ablation", "mean": "mean-ablation", "zero": "zero-ablation"}
-LABELS = {"sparsity": "λ", "k": "k"}
-
-
-def sparsity_of(settings: Mapping[str, Any]) -> tuple[str, float]:
-    """Name and value of the setting that makes a member sparse, ("", 0) if it has none."""
-    for key, sign in LABELS.items():
-        if key in settings:
-            return sign, settings[key]
-    return "", 0.0
-
-
-def styles(reports: Mapping[str, Report]) -> dict[str, Style]:
-    """Colour, marker and label per member: a hue and a marker per architecture, a shade per sparsity."""
-    import matplotlib
-
-    architectures = sorted({report["settings"]["architecture"] for report in reports.values()})
-    found = {}
-    for name, report in reports.items():
-        settings = report["settings"]
-        number = architectures.index(settings["architecture"])
-        sign, value = sparsity_of(settings)
-        peers = sorted({sparsity_of(other["settings"])[1] for other in _same_kind(reports, settings)})
-        depth = 0.45 + 0.5 * (peers.index(value) / (len(peers) - 1) if len(peers) > 1 else 0.6)
-        found[name] = {
-            "color": matplotlib.colormaps[SHADES[number % len(SHADES)]](depth),
-            "marker": MARKERS[number % len(MARKERS)],
-            "label": settings["architecture"] + (f" {sign}={value:g}" if sign else ""),
-        }
-    return found
-
-
-def _same_kind(reports: Mapping[str, Report], settings: Mapping[str, Any]) -> list[Report]:
-    return [r for r in reports.values() if r["settings"]["architecture"] == settings["architecture"]]
-
-
-def _order(report: Report) -> tuple[Any, ...]:
-    return (report["settings"]["architecture"], sparsity_of(report["settings"])[1], report["d_sae"])
-
-
-def in_order(reports: Mapping[str, Report]) -> dict[str, Report]:
-    """Members by architecture, sparsity and width."""
-    return dict(sorted(reports.items(), key=lambda item: (*_order(item[1]), item[0])))
-
-
-def short_label(report: Report) -> str:
-    """A member in a few characters."""
-    sign, value = sparsity_of(report["settings"])
-    return f"{report['settings']['architecture']} m={report['d_sae']}" + (f" {sign}={value:g}" if sign else "")
-
-
-def _basis(reports: Mapping[str, Report]) -> str:
-    first = next(iter(reports.values()))
-    return (
-        f"{first['split']} split: {first['n_rows']:,} rows of {first['n_episodes']:,} episodes; "
-        "whiskers: 95% bootstrap intervals over episodes"
-    )
-
-
-def _points(axes: Axes, members: Sequence[Report], style: Style, x: str, y: str) -> None:
+def _points(axes: Axes, members: Sequence[Report], style: Style, x: str, y: str, shift: float) -> None:
     xs, ys = (np.array([_values(report, key) for report in members]) for key in (x, y))
-    errors = {
-        "xerr": None if x == "latents" else _arms(xs),
-        "yerr": _arms(ys),
-    }
-    axes.errorbar(
-        xs[:, 0], ys[:, 0], **errors, **style, markersize=5, linewidth=1.4, elinewidth=1, capsize=2, capthick=1
-    )
+    whiskers = {"linewidth": 1.4, "elinewidth": 1, "capsize": 2, "capthick": 1}
+    if x == "latents":
+        axes.errorbar(xs[:, 0] * 2**shift, ys[:, 0], yerr=_arms(ys), markersize=5, **whiskers, **style)
+        return
+    axes.plot(xs[:, 0], ys[:, 0], color=style["color"], linewidth=1.4)
+    look = {**style, "linestyle": "none", "label": None}
+    for report, x_span, y_span in zip(members, xs, ys, strict=True):
+        arms = {"xerr": _arms(x_span[None]), "yerr": _arms(y_span[None])}
+        axes.errorbar(x_span[0], y_span[0], **arms, **whiskers, **look, markersize=_size(report["d_sae"]))
+
+
+def _size(latents: int) -> float:
+    """Points across of the mark of a member of so many latents: one more per doubling."""
+    return float(np.clip(np.log2(latents) - 4, 3, 10))
 
 
 def _values(report: Report, key: str) -> list[float]:
@@ -104,7 +51,7 @@ PANELS = (
     ("latents", "l0", "Sparsity against size"),
     ("latents", "normalised_mse", "Error against size"),
     ("latents", "loss", "Loss against size"),
-    ("l0", "normalised_mse", "Error against sparsity"),
+    ("l0", "normalised_mse", "Error against sparsity (larger: wider)"),
 )
 AXES = {
     "latents": "latents m",
@@ -112,6 +59,8 @@ AXES = {
     "normalised_mse": "normalised MSE: Σ‖x − x̂‖² / Σ‖x‖²",
     "loss": "loss per row (each architecture has its own)",
 }
+FAR_APART = 20
+"""Ratio of the largest value to the smallest above which an axis is logarithmic."""
 
 
 def scaling(path: Path, reports: Mapping[str, Report], title: str) -> None:
@@ -121,18 +70,22 @@ def scaling(path: Path, reports: Mapping[str, Report], title: str) -> None:
     """
     reports = in_order(reports)
     style = styles(reports)
-    series: dict[str, list[str]] = {}
-    for name in reports:
-        series.setdefault(style[name]["label"], []).append(name)
-    with drawing(path, 9, 7.2, f"SAE size and sparsity: {title}", _basis(reports)) as figure:
+    lines = lines_of(series(reports))
+    shifts = _shifts(len(lines), len({report["d_sae"] for report in reports.values()}) > 1)
+    with drawing(path, 9.5, 7.2, f"SAE size and sparsity: {title}", basis(reports)) as figure:
         grid = figure.subplots(2, 2)
         for axes, (x, y, heading) in zip(grid.flat, PANELS, strict=True):
-            for names in series.values():
-                _points(axes, [reports[name] for name in names], style[names[0]], x, y)
+            for names, shift in zip(lines.values(), shifts, strict=True):
+                _points(axes, [reports[name] for name in names], style[names[0]], x, y, shift)
             axes.set(title=heading, xlabel=AXES[x], ylabel=AXES[y])
             _scales(axes, x, y, list(reports.values()))
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper")
+
+
+def _shifts(n_lines: int, several_widths: bool) -> np.ndarray:
+    """How far each line is moved sideways, in octaves: apart where all members have one width, else not at all."""
+    return np.zeros(n_lines) if several_widths else np.linspace(-0.4, 0.4, n_lines) * (n_lines > 1)
 
 
 def _scales(axes: Axes, x: str, y: str, reports: Sequence[Report]) -> None:
@@ -144,19 +97,26 @@ def _scales(axes: Axes, x: str, y: str, reports: Sequence[Report]) -> None:
         axes.set_xticks(widths, [str(width) for width in widths])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(widths[0] / 1.4, widths[-1] * 1.4)
+    elif _far_apart(reports, x):
+        log_axis(axes, "x")
     else:
         axes.set_xlim(left=0)
-    values = [_values(report, y)[0] for report in reports]
-    if y == "loss" and max(values) > 20 * min(values) > 0:
-        axes.set_yscale("log")
+    if y != "normalised_mse" and _far_apart(reports, y):
+        log_axis(axes, "y")
     else:
         axes.set_ylim(bottom=0)
+
+
+def _far_apart(reports: Sequence[Report], key: str) -> bool:
+    values = [_values(report, key)[0] for report in reports]
+    return max(values) > FAR_APART * min(values) > 0
 
 
 def density(path: Path, reports: Mapping[str, Report], title: str) -> None:
     """Per member the histogram of log10 density of its latents."""
     reports = in_order(reports)
     style = styles(reports)
+    labels = short_labels(reports)
     columns = min(len(reports), 5 if len(reports) > 9 else 3 if len(reports) > 4 else 2)
     rows = -(-len(reports) // columns)
     with drawing(
@@ -168,7 +128,7 @@ def density(path: Path, reports: Mapping[str, Report], title: str) -> None:
         for axes, (name, report) in zip(grid.flat, reports.items(), strict=False):
             found = report["density"]
             axes.stairs(found["latents"], found["log10_edges"], fill=True, color=style[name]["color"])
-            axes.set_title(short_label(report), fontsize=9)
+            axes.set_title(labels[name], fontsize=9)
             axes.text(
                 0.03,
                 0.95,
@@ -189,64 +149,6 @@ def _density_note(reports: Mapping[str, Report]) -> str:
     return f"{first['split']} split: {first['n_rows']:,} rows of {first['n_episodes']:,} episodes"
 
 
-FIDELITY = {
-    "kl": ("KL(original ‖ edited), nats", "Action distribution"),
-    "agreement": ("share of rows with the same top action", "Top action"),
-    "value_error": ("mean |edited − original| value", "Value"),
-}
-
-
-def fidelity(path: Path, reports: Mapping[str, Report], title: str) -> None:
-    """What the policy loses per member's reconstruction, beside ablations of the whole site."""
-    reports = {name: report for name, report in in_order(reports).items() if report["fidelity"]}
-    if not reports:
-        _without_fidelity(path, title)
-        return
-    style = styles(reports)
-    bars = _fidelity_bars(reports, style)
-    metrics = [metric for metric in FIDELITY if metric in bars[0][2]]
-    width, height = 2.2 + 2.9 * len(metrics), 1.5 + 0.27 * len(bars)
-    with drawing(path, width, height, f"Policy fidelity: {title}", _basis(reports)) as figure:
-        grid = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-        for axes, metric in zip(grid, metrics, strict=True):
-            _draw_bars(axes, bars, metric)
-        grid[0].set_yticks(range(len(bars)), [label for label, *_ in bars])
-        grid[0].invert_yaxis()
-
-
-def _fidelity_bars(reports: Mapping[str, Report], style: Mapping[str, Style]) -> list[tuple[str, Any, Any]]:
-    """(label, colour, metric -> estimate): every member's reconstruction, then the ablations, which they share."""
-    bars = [
-        (short_label(report), style[name]["color"], report["fidelity"]["edits"]["reconstruction"])
-        for name, report in reports.items()
-    ]
-    edits = next(iter(reports.values()))["fidelity"]["edits"]
-    return bars + [(label, GREY, edits[edit]) for edit, label in ABLATIONS.items()]
-
-
-def _draw_bars(axes: Axes, bars: Sequence[tuple[str, Any, Any]], metric: str) -> None:
-    estimates = [found[metric] for _, _, found in bars]
-    spans = np.array([[np.nan if e[part] is None else e[part] for part in ("value", "low", "high")] for e in estimates])
-    places = np.arange(len(bars))
-    axes.barh(places, spans[:, 0], color=[colour for _, colour, _ in bars], height=0.7)
-    axes.errorbar(spans[:, 0], places, xerr=_arms(spans), fmt="none", ecolor="#222222", elinewidth=1, capsize=2)
-    label, heading = FIDELITY[metric]
-    furthest = float(np.nanmax(spans))
-    for place, (value, _, high) in zip(places, spans, strict=True):
-        axes.text(max(value, np.nan_to_num(high)) + 0.02 * furthest, place, f"{value:.3g}", va="center", fontsize=8)
-    axes.set(title=heading, xlabel=label, xlim=(0, 1.22 * furthest or 1), ylim=(-0.6, len(bars) - 0.4))
-    if metric == "agreement":
-        axes.set_xticks(np.linspace(0, 1, 6))
-    axes.grid(axis="y", visible=False)
-
-
-def _without_fidelity(path: Path, title: str) -> None:
-    with drawing(path, 6, 1.6, f"Policy fidelity: {title}", "no policy was run for this sweep") as figure:
-        axes = figure.subplots()
-        axes.text(0.5, 0.5, "fidelity needs a policy and its observations", ha="center", va="center")
-        axes.set_axis_off()
-
-
 CURVES = (
     ("loss", "loss"),
     ("reconstruction", "Σ (x − x̂)² per row"),
@@ -260,23 +162,27 @@ def training(
 ) -> None:
     """Loss, error, L0 and dead latents over the training of every member.
 
-    histories: member name -> rows of training.json.
+    histories: member name -> rows of training.json; none for an imported SAE.
     """
     reports = in_order(reports)
     style = styles(reports)
     widths = sorted({report["d_sae"] for report in reports.values()})
-    note = "measured on fixed training rows, in units of the normalised data" + (
-        f"; thicker lines: more latents ({widths[0]} to {widths[-1]})" if len(widths) > 1 else ""
-    )
-    with drawing(path, 9.5, 7, f"SAE training: {title}", note) as figure:
+    heading, known = f"SAE training: {title}", [name for name in reports if histories[name]]
+    if not known:
+        empty(path, heading, "these SAEs were not trained here", "an imported SAE has no history")
+        return
+    with drawing(path, 9.5, 7, heading, _training_note(widths, len(reports) - len(known))) as figure:
         grid = figure.subplots(2, 2, sharex=True)
         for axes, (key, label) in zip(grid.flat, CURVES, strict=True):
-            for name, report in reports.items():
+            for name in known:
                 steps, values = ([row[column] for row in histories[name]] for column in ("step", key))
-                thickness = np.interp(widths.index(report["d_sae"]), [0, 1, 4], [1, 1.5, 2.6])
+                thickness = np.interp(widths.index(reports[name]["d_sae"]), [0, 1, 4], [1, 1.5, 2.6])
                 axes.plot(steps, values, color=style[name]["color"], lw=thickness, label=style[name]["label"])
             axes.set_title(label)
-            _curve_scale(axes, key)
+            if key == "dead":
+                axes.set_ylim(0, max(0.05, 1.05 * axes.dataLim.ymax))
+            else:
+                log_axis(axes, "y")
         for axes in grid[1]:
             axes.set_xlabel("optimiser step")
         handles, labels = grid.flat[0].get_legend_handles_labels()
@@ -284,14 +190,8 @@ def training(
         figure.legend(last.values(), last.keys(), loc="outside right upper")
 
 
-def _curve_scale(axes: Axes, key: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    if key == "dead":
-        axes.set_ylim(0, max(0.05, 1.05 * axes.dataLim.ymax))
-        return
-    axes.set_yscale("log")
-    few_decades = axes.dataLim.ymax < 100 * max(axes.dataLim.ymin, 1e-12)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def _training_note(widths: Sequence[int], n_untold: int) -> str:
+    note = "measured on fixed training rows, in units of the normalised data"
+    if len(widths) > 1:
+        note += f"; thicker lines: more latents ({widths[0]} to {widths[-1]})"
+    return note + (f"; {n_untold} imported without a history" if n_untold else "")
