@@ -38,10 +38,16 @@ format:
 	@envs/run dev ruff format --quiet .
 	@envs/run dev snakefmt Snakefile rules
 
+# The figures of docs/, made by the workflow's rules from the sweeps named in config.yaml: about two hours on two cores.
+SAE := results/othello/final/sae
 figures: demo
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- $(foreach sweep,scaling architectures concepts learning_rate,$(SAE)/$(sweep)/index.json)
 	@mkdir -p docs/images
-	@cp results/othello/final/sae/demo/block_2/evaluation/scaling.png docs/images/scaling.png
-	@cp results/othello/final/sae/demo/block_2/evaluation/fidelity.png docs/images/fidelity.png
+	@cp $(SAE)/demo/block_2/evaluation/fidelity.png docs/images/fidelity.png
+	@cp $(SAE)/scaling/block_2/evaluation/scaling.png docs/images/scaling.png
+	@cp $(SAE)/scaling/block_2/evaluation/scaling.json docs/scaling.json
+	@cp $(SAE)/architectures/block_2/evaluation/pareto.png docs/images/pareto.png
+	@cp $(SAE)/concepts/block_2/evaluation/concepts.png docs/images/concepts.png
 
 benchmark:
 	@envs/run core python benchmarks/capture.py

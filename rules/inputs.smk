@@ -112,7 +112,8 @@ def training_inputs(wildcards):
     """What a sweep is trained on: its captures, the label sets that choose its rows, and SAEs that members go on from."""
     block = sweep_block(wildcards)
     names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint}
-    recipes = [template("sae_recipe").format(**wildcards, member=member) for member in block["members"]]
+    own = {**dict(wildcards.items()), "member": "{member}"}
+    recipes = [template("sae_recipe").format(**own).format(member=member) for member in block["members"]]
     found = {"indexes": [], "parts": [], "labels": [], "recipes": recipes, "starts": member_starts(block)}
     for capture in block["train_on"]:
         parts = CONFIG[wildcards.policy].parts(CONFIG[wildcards.policy].captures[capture])

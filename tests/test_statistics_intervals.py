@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import binom, binomtest, bootstrap
 
 from policylens.errors import UserError
@@ -14,6 +15,7 @@ from policylens.statistics.intervals import (
     bootstrap_sums,
     cluster_bootstrap,
     paired_difference,
+    student,
     wilson,
 )
 from policylens.statistics.resampling import Resampling
@@ -226,3 +228,14 @@ VALUES, CLUSTERS = np.ones(4), np.array([0, 0, 1, 1])
 def test_bad_input_is_refused_in_one_line(call, message):
     with pytest.raises(UserError, match=message):
         call()
+
+
+def test_students_interval_is_that_of_a_mean_of_few():
+    values = np.array([[0.8, 1.0], [0.9, 3.0], [0.7, 2.0]])
+    found = student(values)
+    low, high = stats.t.interval(0.95, 2, values.mean(0), stats.sem(values))
+    np.testing.assert_allclose((found.low, found.high), (low, high))
+    assert (found.unit, found.n_clusters) == ("seed", 3)
+    assert student(values[:, 0]).value == pytest.approx(0.8)
+    with pytest.raises(UserError, match="seeds: at least 2"):
+        student(values[:1])

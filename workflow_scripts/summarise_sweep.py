@@ -11,6 +11,8 @@ from policylens.stores.files import read_json, write_json
 from policylens.stores.schemas import check_against
 from policylens.stores.tabular import write_csv
 from policylens.visualize import concept_plots, sae_plots
+from policylens.visualize.fidelity_plots import fidelity
+from policylens.visualize.pareto_plots import pareto
 
 
 def program() -> None:
@@ -33,7 +35,8 @@ def program() -> None:
     summary = sweep_summary(reports)
     sae_plots.scaling(arguments.out / "scaling.png", reports, arguments.title)
     sae_plots.density(arguments.out / "density.png", reports, arguments.title)
-    sae_plots.fidelity(arguments.out / "fidelity.png", reports, arguments.title)
+    fidelity(arguments.out / "fidelity.png", reports, arguments.title)
+    pareto(arguments.out / "pareto.png", reports, arguments.title)
     sae_plots.training(arguments.out / "training.png", reports, histories, arguments.title)
     concept_plots.concepts(arguments.out / "concepts.png", reports, arguments.title)
     concept_plots.probing(arguments.out / "probing.png", reports, arguments.title)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policylens.errors import UserError
+from policylens.evaluation.pareto import fronts
 
 METRICS = ("explained_variance", "normalised_mse", "l0", "l1", "loss")
 SETTINGS = ("architecture", "latents", "sparsity", "k", "training_seed", "dead_share")
@@ -18,6 +19,7 @@ Report = Mapping[str, Any]
 def sweep_summary(reports: Mapping[str, Report]) -> dict[str, Any]:
     """The content of scaling.json: what the members share, and per member its settings and main numbers.
 
+    `pareto` names the members that no other beats in both L0 and a quality.
     reports: member name -> its metrics.json. Members must have been evaluated on the same rows.
     """
     first_name, first = next(iter(reports.items()))
@@ -34,7 +36,7 @@ def sweep_summary(reports: Mapping[str, Report]) -> dict[str, Any]:
                 "different labels or on different rows; evaluate them with the same concepts"
             )
     members = {name: _member(report) for name, report in reports.items()}
-    return {"format": 1, **{key: first[key] for key in SHARED}, "members": members}
+    return {"format": 1, **{key: first[key] for key in SHARED}, "members": members, "pareto": fronts(reports)}
 
 
 def _questions(report: Report) -> tuple[Any, ...] | None:

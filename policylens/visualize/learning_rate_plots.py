@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 Report = Mapping[str, Any]
 
 PANELS = {
-    "loss": ("held-out loss per row (each architecture has its own)", "Loss"),
+    "loss": ("held-out loss / lowest of its line", "Loss"),
     "explained_variance": ("explained variance", "Reconstruction"),
     "l0": ("L0: active latents per row", "Sparsity"),
 }
-FAR_APART = 20
 
 
 def learning_rates(path: Path, reports: Mapping[str, Report], title: str) -> None:
     """Held-out loss, explained variance and L0 at the end of training against the learning rate.
+
+    Losses stand relative to the lowest of their line, since those of two architectures have no common scale.
 
     reports: member name -> metrics.json. title: names policy, checkpoint and site. Members that differ in nothing else
     share a line.
@@ -42,7 +43,10 @@ def learning_rates(path: Path, reports: Mapping[str, Report], title: str) -> Non
                 _line(axes, [reports[name] for name in found], key, look)
             log_axis(axes, "x")
             axes.set(title=heading, xlabel="learning rate (log scale)", ylabel=label)
-            _scale(axes, key, [report["metrics"][key]["value"] for report in reports.values()])
+            if key == "explained_variance":
+                axes.set_ylim(top=1.01)
+            elif key == "l0":
+                axes.set_ylim(bottom=0)
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=4)
 
@@ -55,14 +59,7 @@ def _line(axes: Axes, members: list[Report], key: str, look: Mapping[str, Any]) 
         np.array([np.nan if estimate[part] is None else estimate[part] for estimate in found])
         for part in ("value", "low", "high")
     )
+    if key == "loss":
+        value, low, high = np.stack([value, low, high]) / np.nanmin(value)
     arms = np.maximum(0, np.nan_to_num(np.stack([value - low, high - value])))
     axes.errorbar(rates, value, yerr=arms, **look, markersize=5, linewidth=1.4, elinewidth=1, capsize=2)
-
-
-def _scale(axes: Axes, key: str, values: list[float]) -> None:
-    if key == "explained_variance":
-        axes.set_ylim(top=1.01)
-    elif max(values) > FAR_APART * min(values) > 0:
-        log_axis(axes, "y")
-    else:
-        axes.set_ylim(bottom=0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policylens.evaluation.pareto import pareto_front
+from policylens.evaluation.pareto import fronts, quality_of
 from policylens.visualize.figure import drawing, empty, log_axis
 from policylens.visualize.members import MARKERS, basis, in_order, lines_of, series
 
@@ -36,39 +36,51 @@ def pareto(path: Path, reports: Mapping[str, Report], title: str) -> None:
     members as measured, without their intervals.
     """
     reports = in_order(reports)
-    shown = {name: report for name, report in reports.items() if (report["metrics"]["l0"]["value"] or 0) > 0}
+    shown = {name: report for name, report in reports.items() if report["metrics"]["l0"]["value"]}
     heading = f"Sparsity and quality: {title}"
     if not shown:
         empty(path, heading, "no member has an active latent", "nothing to place on an axis of L0")
         return
-    qualities = [key for key in QUALITIES if all(_estimate(report, key) for report in shown.values())]
+    found = fronts(shown)
     left_out = len(reports) - len(shown)
     note = basis(reports) + (f"; {left_out} without an active latent left out" if left_out else "")
-    lines, looks = _lines(shown)
-    with drawing(path, 5 + 4 * (len(qualities) - 1) + 2.4, 4.6, heading, note) as figure:
-        grid = figure.subplots(1, len(qualities), squeeze=False)[0]
-        for axes, quality in zip(grid, qualities, strict=True):
+    lines = _lines(shown)
+    looks = _looks({line: shown[names[0]]["settings"]["architecture"] for line, names in lines.items()})
+    with drawing(path, max(7.6, 3.4 + 4 * len(found)), 4.6, heading, note) as figure:
+        grid = figure.subplots(1, len(found), squeeze=False)[0]
+        for axes, (quality, front) in zip(grid, found.items(), strict=True):
             _panel(axes, shown, lines, looks, quality)
+            _draw_front(axes, [shown[name] for name in front], quality)
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper")
 
 
-def _lines(reports: Mapping[str, Report]) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
-    """Line -> members by L0, and how it looks: a colour and mark per architecture, dashes per further difference."""
-    names = {}
-    for name, line in series({name: _without_sparsity(report) for name, report in reports.items()}).items():
-        names[name] = f"{line} m={reports[name]['d_sae']}"
-    lines = {line: sorted(found, key=lambda name: _l0(reports[name])) for line, found in lines_of(names).items()}
-    kinds: dict[str, list[str]] = {}
-    for line, found in lines.items():
-        kinds.setdefault(reports[found[0]]["settings"]["architecture"], []).append(line)
-    looks = {}
+def _lines(reports: Mapping[str, Report]) -> dict[str, list[str]]:
+    """Line -> its members by L0."""
+    names = series({name: _without_sparsity(report) for name, report in reports.items()})
+    lines = lines_of({name: f"{line} m={reports[name]['d_sae']}" for name, line in names.items()})
+    return {line: sorted(found, key=lambda name: _l0(reports[name])) for line, found in lines.items()}
+
+
+def _looks(architectures: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Line -> how it looks, from line -> architecture.
+
+    Of several architectures each has a colour and a mark, and its lines dashes; of one alone each line has its own.
+    """
+    import matplotlib
+
+    kinds = lines_of(architectures)
+    alone = len(kinds) == 1
+    found = {}
     for number, own in enumerate(kinds.values()):
         for place, line in enumerate(own):
-            look = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
-            faint = 1 if len(own) == 1 else 0.4 + 0.6 * place / (len(own) - 1)
-            looks[line] = look | {"ls": DASHES[(len(own) - 1 - place) % len(DASHES)], "alpha": faint}
-    return lines, looks
+            shade = matplotlib.colormaps["viridis"](0.88 * place / max(1, len(own) - 1))
+            found[line] = {
+                "color": shade if alone else COLOURS[number % len(COLOURS)],
+                "marker": MARKERS[(place if alone else number) % len(MARKERS)],
+                "ls": "-" if alone else DASHES[(len(own) - 1 - place) % len(DASHES)],
+            }
+    return found
 
 
 def _without_sparsity(report: Report) -> Report:
@@ -81,32 +93,22 @@ def _panel(
 ) -> None:
     for line, names in lines.items():
         places = np.array([_span(reports[name]["metrics"]["l0"]) for name in names])
-        values = np.array([_span(_estimate(reports[name], key)) for name in names])
+        values = np.array([_span(quality_of(reports[name], key)) for name in names])
         arms = {"xerr": _arms(places), "yerr": _arms(values)}
         whiskers = {"markersize": 5, "linewidth": 1.4, "elinewidth": 1, "capsize": 2}
         axes.errorbar(places[:, 0], values[:, 0], **arms, **whiskers, **looks[line], label=line)
-    _draw_front(axes, list(reports.values()), key)
     log_axis(axes, "x")
     label, heading = QUALITIES[key]
     axes.set(title=heading, xlabel="L0: active latents per row (log scale)", ylabel=label)
-    lowest = min(_span(_estimate(report, key))[0] for report in reports.values())
-    axes.set_ylim(bottom=LOWEST if lowest < LOWEST else None, top=1.01)
+    axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]), top=1.01)
 
 
-def _draw_front(axes: Axes, reports: Sequence[Report], key: str) -> None:
-    """Rings around the members of the front, and the steps of what is reached at each L0."""
-    places = np.array([[_l0(report), _span(_estimate(report, key))[0]] for report in reports])
-    front = places[pareto_front(places[:, 0], places[:, 1])]
-    front = front[np.argsort(front[:, 0], kind="stable")]
+def _draw_front(axes: Axes, members: Sequence[Report], key: str) -> None:
+    """Rings around the members of the front, sparsest first, and the steps of what is reached at each L0."""
+    front = np.array([[_l0(report), _span(quality_of(report, key))[0]] for report in members]).reshape(-1, 2)
     axes.plot(*front.T, drawstyle="steps-post", color=FRONT, lw=0.9, ls=(0, (1, 2)), zorder=1)
     ring = {"ls": "none", "marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgecolor": FRONT}
     axes.plot(*front.T, **ring, markeredgewidth=0.9, label="Pareto front")
-
-
-def _estimate(report: Report, key: str) -> Any:
-    if key in report["metrics"]:
-        return report["metrics"][key]
-    return report["fidelity"]["kl_recovered"]["mean"] if report["fidelity"] else None
 
 
 def _l0(report: Report) -> float:

@@ -31,8 +31,8 @@ def recovery(path: Path, report: Mapping[str, Any]) -> None:
         grid = figure.subplots(2, len(correlations), sharex=True, sharey=True, squeeze=False)
         for row, (measure, label) in zip(grid, MEASURES.items(), strict=True):
             for axes, correlation in zip(row, correlations, strict=True):
-                for dash, width in zip(DASHES, widths, strict=False):
-                    _lines(axes, report, measure, correlation, width, dash)
+                for number, width in enumerate(widths):
+                    _lines(axes, report, measure, correlation, width, number)
                 axes.set_ylim(0, 1.08)
             row[0].set_ylabel(label)
         for axes, correlation in zip(grid[0], correlations, strict=True):
@@ -43,21 +43,23 @@ def recovery(path: Path, report: Mapping[str, Any]) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
 
 
-def _lines(axes: Any, report: Mapping[str, Any], measure: str, correlation: float, width: float, dash: str) -> None:
+def _lines(axes: Any, report: Mapping[str, Any], measure: str, correlation: float, width: float, number: int) -> None:
     found = [c for c in report["conditions"] if (c["correlation"], c["width"]) == (correlation, width)]
     found = sorted(found, key=lambda condition: condition["noise"])
-    for tool in report["tools"]:
+    noise = np.array([condition["noise"] for condition in found])
+    for place, tool in enumerate(report["tools"]):
+        aside = 0.008 * max(noise.max(), 0.1) * (2 * number + place - 1.5)  # so that whiskers do not hide each other
         name, colour, marker = TOOLS[tool]
         spans = np.array([[c[tool][measure][part] for part in ("value", "low", "high")] for c in found], dtype=float)
         arms = np.nan_to_num(np.stack([spans[:, 0] - spans[:, 1], spans[:, 2] - spans[:, 0]])).clip(0)
         axes.errorbar(
-            [c["noise"] for c in found],
+            noise + aside,
             spans[:, 0],
             yerr=arms,
             color=colour,
             marker=marker,
             markersize=4,
-            ls=dash,
+            ls=DASHES[number % len(DASHES)],
             lw=1.4,
             capsize=2,
             elinewidth=1,

@@ -51,7 +51,7 @@ PANELS = (
     ("latents", "l0", "Sparsity against size"),
     ("latents", "normalised_mse", "Error against size"),
     ("latents", "loss", "Loss against size"),
-    ("l0", "normalised_mse", "Error against sparsity (larger: wider)"),
+    ("l0", "normalised_mse", "Error against sparsity"),
 )
 AXES = {
     "latents": "latents m",
@@ -71,8 +71,10 @@ def scaling(path: Path, reports: Mapping[str, Report], title: str) -> None:
     reports = in_order(reports)
     style = styles(reports)
     lines = lines_of(series(reports))
-    shifts = _shifts(len(lines), len({report["d_sae"] for report in reports.values()}) > 1)
-    with drawing(path, 9.5, 7.2, f"SAE size and sparsity: {title}", basis(reports)) as figure:
+    several_widths = len({report["d_sae"] for report in reports.values()}) > 1
+    shifts = _shifts(len(lines), several_widths)
+    note = basis(reports) + ("; last panel: larger marks have more latents" if several_widths else "")
+    with drawing(path, 9.5, 7.2, f"SAE size and sparsity: {title}", note) as figure:
         grid = figure.subplots(2, 2)
         for axes, (x, y, heading) in zip(grid.flat, PANELS, strict=True):
             for names, shift in zip(lines.values(), shifts, strict=True):
