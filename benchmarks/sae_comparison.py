@@ -11,6 +11,7 @@ Run = Mapping[str, Any]
 L0_SLACK = 1.05
 QUALITY_SHARE = 0.98
 L0_AGREEMENT = 1.15
+SPARSE_SHARE = 0.1
 
 
 def rows_per_second(run: Run, batch_rows: int, warm_steps: int) -> float:
@@ -68,7 +69,11 @@ def common_goal(curves: Sequence[Curve]) -> tuple[float, float]:
     return quality - (1 - QUALITY_SHARE) * abs(quality), L0_SLACK * max(point["l0"] for point in last)
 
 
-def matched(curves: Sequence[Curve]) -> bool:
-    """Whether the L0 at the end of all runs agree."""
+def doubt(curves: Sequence[Curve], latents: int) -> str:
+    """Why times to the common goal say nothing about sparse codes, or "" if they do."""
     last = [curve[-1]["l0"] for curve in curves]
-    return max(last) <= L0_AGREEMENT * min(last)
+    if max(last) > SPARSE_SHARE * latents:
+        return f"at the end up to {max(last):.0f} of {latents} latents are still active: more steps are needed"
+    if max(last) > L0_AGREEMENT * min(last):
+        return f"the L0 at the end differ, from {min(last):.1f} to {max(last):.1f}: more steps are needed"
+    return ""

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from sae_comparison import Run, common_goal, matched, rows_per_second, seconds_to
+from sae_comparison import Run, common_goal, doubt, rows_per_second, seconds_to
 from sae_settings import OURS, Setting
 
 from policylens.statistics.ratios import paired_ratio
@@ -34,7 +34,7 @@ def result(
         "variants": dict(variants),
         "activations_per_second": rates,
         "faster": ratios(rates),
-        "goal": {"explained_variance": quality, "l0": l0, "l0_matched": matched(curves)},
+        "goal": {"explained_variance": quality, "l0": l0, "doubt": doubt(curves, setting.latents)},
         "seconds_to_goal": times,
         "sooner": ratios(inverse(times)),
         "end": {name: ends(runs[name]) for name in in_goal},
@@ -100,8 +100,9 @@ def show(found: Mapping[str, Any]) -> None:
         figures = f"{median(rates):>14,.0f}{_goal_said(found, name)}"
         print(f"  {name:<32}{found['variants'][name]:<24}{figures}")
     goal = found["goal"]
-    unmatched = "" if goal["l0_matched"] else "   L0 NOT MATCHED"
-    print(f"  goal: held-out explained variance {goal['explained_variance']:.4f} at L0 <= {goal['l0']:.1f}{unmatched}")
+    print(f"  goal: held-out explained variance {goal['explained_variance']:.4f} at L0 <= {goal['l0']:.1f}")
+    if goal["doubt"]:
+        print(f"  NOT COMPARABLE IN TIME: {goal['doubt']} (--effort)")
     for what, name in (("activations per second", "faster"), ("time to the goal", "sooner")):
         for ratio in found[name]:
             print(f"  {what}, ours against {ratio['than']}: {_said(ratio)}")

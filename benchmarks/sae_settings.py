@@ -83,12 +83,12 @@ class Setting:
 
 
 SIZES = {
-    "small": {"width": 256, "latents": 2_048, "steps": 120, "evaluations": 15, "warm_steps": 8},
-    "medium": {"width": 256, "latents": 8_192, "steps": 24, "evaluations": 8, "warm_steps": 4},
-    "large": {"width": 2_048, "latents": 16_384, "steps": 4, "evaluations": 4, "warm_steps": 1},
+    "small": {"width": 256, "latents": 2_048, "steps": 120, "evaluations": 15, "warm_steps": 8, "learning_rate": 3e-3},
+    "medium": {"width": 256, "latents": 8_192, "steps": 24, "evaluations": 8, "warm_steps": 4, "learning_rate": 2e-3},
+    "large": {"width": 2_048, "latents": 16_384, "steps": 4, "evaluations": 4, "warm_steps": 1, "learning_rate": 5e-4},
 }
 LARGE_ROWS = {"rows": 65_536, "held_out": 2_048}
-LEARNING_RATE, SPARSITY = 3e-3, 4.0
+SPARSITY = 4.0
 
 
 def full(effort: float) -> list[Setting]:
@@ -105,4 +105,4 @@ def quick() -> list[Setting]:
 def _setting(architecture: str, size: str, effort: float) -> Setting:
     shape = SIZES[size] | (LARGE_ROWS if size == "large" else {})
     shape["steps"] = max(shape["warm_steps"] + 2, round(shape["steps"] * effort))
-    return Setting(architecture, learning_rate=LEARNING_RATE, sparsity=SPARSITY, **shape)
+    return Setting(architecture, sparsity=SPARSITY, **shape)

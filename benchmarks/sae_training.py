@@ -162,8 +162,9 @@ def fastest(contestant: Contestant, setting: Setting, bench: Bench) -> str:
 
 
 def met(found: Mapping[str, Any]) -> bool:
-    """Whether a setting's bounds are kept."""
-    return all(ratio.get("met", True) for name in ("faster", "sooner") for ratio in found[name])
+    """Whether a setting's bounds are kept; times that say nothing are not judged."""
+    judged = ("faster",) if found["goal"]["doubt"] else ("faster", "sooner")
+    return all(ratio.get("met", True) for name in judged for ratio in found[name])
 
 
 if __name__ == "__main__":

@@ -12,8 +12,16 @@ from policylens.project.closure import digest
 from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins
-from policylens.project.sweeps import label_sets_of_rows, something_to_compare
-from rules import failures, records
+from policylens.project.sweeps import (
+    IMPORT,
+    import_options,
+    import_path,
+    label_sets_of_rows,
+    learning_rates_to_compare,
+    something_to_compare,
+    trained_members,
+)
+from rules import failures, masking, records
 
 # A config file given on the command line stands in config.yaml's place; Snakemake alone would mix the two.
 if not workflow.overwrite_configfiles:
@@ -32,6 +40,7 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 
+masking.lift()
 records.recover(workflow)
 failures.announce(workflow)
 

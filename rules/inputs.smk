@@ -113,7 +113,7 @@ def training_inputs(wildcards):
     block = sweep_block(wildcards)
     names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint}
     own = {**dict(wildcards.items()), "member": "{member}"}
-    recipes = [template("sae_recipe").format(**own).format(member=member) for member in block["members"]]
+    recipes = [template("sae_recipe").format(**own).format(member=member) for member in trained_members(block)]
     found = {"indexes": [], "parts": [], "labels": [], "recipes": recipes, "starts": member_starts(block)}
     for capture in block["train_on"]:
         parts = CONFIG[wildcards.policy].parts(CONFIG[wildcards.policy].captures[capture])
@@ -126,15 +126,50 @@ def training_inputs(wildcards):
 
 
 def member_inputs(wildcards):
-    """What a member's result follows from besides its recipe."""
+    """What a member's result follows from; the sweep's training itself is `ancient`, since it spares what is trained."""
+    own = sweep_block(wildcards)["members"][wildcards.member]
+    if IMPORT in own:
+        return {"imported": template("sae_imported").format(**wildcards)}
     found = training_inputs(wildcards)
-    start = sweep_block(wildcards)["members"][wildcards.member]["start"]
-    starts = [f"{start.rstrip('/')}/cfg.json"] if start else []
-    return {"indexes": found["indexes"], "parts": found["parts"], "labels": found["labels"], "starts": starts}
+    start = own["start"]
+    return {
+        "indexes": found["indexes"],
+        "labels": found["labels"],
+        "starts": [f"{start.rstrip('/')}/cfg.json"] if start else [],
+        "recipe": template("sae_recipe").format(**wildcards),
+        "training": ancient(template("sae_training").format(**wildcards)),
+    }
+
+
+def member_files(wildcards):
+    """The folder that a member's files are taken from, as arguments."""
+    found = member_inputs(wildcards)
+    if "imported" in found:
+        return ["--imported", os.path.dirname(found["imported"])]
+    return ["--training", os.path.dirname(found["training"])]
+
+
+def import_inputs(wildcards):
+    """The files of an SAE of another tool, and a capture of its site, which gives the mean of its rows."""
+    path = Path(import_path(sweep_block(wildcards)["members"][wildcards.member], wildcards.site))
+    beside = [path.parent / name for name in ("cfg.json", "config.json", "sparsity.safetensors")]
+    if path.parent.name == "checkpoints":
+        beside.append(path.parents[1] / "config.json")
+    more = [str(file) for file in beside if path.is_file() and file.is_file() and file != path]
+    return {"files": own_files(path) + more, **captured(wildcards)}
+
+
+def import_arguments(wildcards):
+    """What the script is told of an import."""
+    own = sweep_block(wildcards)["members"][wildcards.member]
+    words = ["--from", import_path(own, wildcards.site), "--capture", os.path.dirname(captured(wildcards)["index"])]
+    for name, value in import_options(own).items():
+        words += [f"--{name.replace('_', '-')}", as_json(value)]
+    return words
 
 
 def member_starts(block):
-    starts = {own["start"] for own in block["members"].values() if own["start"]}
+    starts = {own["start"] for own in trained_members(block).values() if own["start"]}
     return sorted(f"{start.rstrip('/')}/cfg.json" for start in starts)
 
 
@@ -194,7 +229,8 @@ def compared(wildcards):
     source = CONFIG[wildcards.policy].captures[block["capture"]]["source"]
     labels = template("labels").format(policy=wildcards.policy, source=source, labelset=concepts["labels"])
     untrained = concepts.get("untrained")
-    if untrained in (None, wildcards.checkpoint):
+    imported = IMPORT in block["members"][wildcards.member]
+    if imported or untrained in (None, wildcards.checkpoint):
         return {"labels": labels}
     return {"labels": labels, **untrained_sae(wildcards, untrained)}
 
@@ -239,6 +275,18 @@ def member_metrics(wildcards):
     return [template("sae_metrics").format(**wildcards, member=member) for member in members]
 
 
+def trained_metrics(wildcards):
+    """Those of members whose learning rate is known."""
+    members = trained_members(sweep_block(wildcards))
+    return [template("sae_metrics").format(**wildcards, member=member) for member in members]
+
+
+def metrics_at_all_sites(wildcards):
+    block = sweep_block(wildcards)
+    places = [{"site": site, "member": member} for site in block["sites"] for member in block["members"]]
+    return [template("sae_metrics").format(**wildcards, **place) for place in places]
+
+
 def with_labels(wildcards):
     """Everything that members at a site are compared on."""
     block = sweep_block(wildcards)
@@ -269,9 +317,10 @@ def checkpoint_of(wildcards):
 
 
 def beside_sweep(wildcards):
-    """What the config asks for besides the sweep's tables: examples, returns, the comparison of its members."""
+    """What belongs to a sweep besides its sites' tables: the page of its trainings, and what the config asks for."""
     block = sweep_block(wildcards)
-    found = [
+    found = [template("sae_training_stats").format(**wildcards)]
+    found += [
         template(kind).format(**wildcards, site=site, member=member)
         for kind, members in beside_members(block).items()
         for site in block["sites"]
@@ -279,6 +328,8 @@ def beside_sweep(wildcards):
     ]
     if something_to_compare(block):
         found += [template("sae_comparison").format(**wildcards, site=site) for site in block["sites"]]
+    if learning_rates_to_compare(block):
+        found += [template("sae_learning_rates").format(**wildcards, site=site) for site in block["sites"]]
     return found
 
 

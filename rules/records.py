@@ -9,6 +9,9 @@ So the record of every output is kept from the moment its job starts, and put ba
 that job having finished: the next run then compares with what was last really built. The journal on disk
 serves a run that is killed; its lock says whether the run that wrote it still lives.
 
+An output marked `update` is put back by Snakemake when its job fails, but with the time of the failure: as if it
+were newer than what it was to be updated from. Its old time is put back with its record.
+
 Not cured, since Snakemake compares file times there and not records: a changed file of a `script:` directive.
 Rules here run their scripts by `shell:`, with a digest as a parameter.
 """
@@ -38,6 +41,7 @@ class Journal:
     def __init__(self, persistence: Any) -> None:
         self.persistence = persistence
         self.old: dict[str, dict[str, Any] | None] = {}
+        self.times: dict[str, int] = {}
         JOURNALS.mkdir(parents=True, exist_ok=True)
         self.descriptor, path = tempfile.mkstemp(dir=JOURNALS, suffix=".new")
         _lock(self.descriptor)
@@ -46,8 +50,13 @@ class Journal:
 
     def started(self, outputs: Iterable[Any]) -> None:
         """Keep the records of a job's outputs; of a job that is started again, the first ones."""
+        from snakemake.io import is_flagged
+
+        outputs = list(outputs)
         keys = [self.persistence._get_key(output) for output in outputs]
         new = {key: _read(self.persistence, key) for key in keys if key not in self.old}
+        kept = [key for key, output in zip(keys, outputs, strict=True) if key in new and is_flagged(output, "update")]
+        self.times |= {key: os.stat(key).st_mtime_ns for key in kept if os.path.exists(key)}
         if new:
             self._append({"old": new})
             self.old |= new
@@ -58,10 +67,14 @@ class Journal:
         self._append({"done": keys})
         for key in keys:
             self.old.pop(key, None)
+            self.times.pop(key, None)
 
     def restore(self) -> None:
-        """Put the records of unfinished jobs back."""
+        """Put the records of unfinished jobs back, and the times of outputs that are still there."""
         _restore(self.persistence, self.old)
+        for key, time in self.times.items():
+            if os.path.exists(key):
+                os.utime(key, ns=(time, time))
         self.remove()
 
     def remove(self) -> None:

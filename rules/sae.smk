@@ -21,7 +21,7 @@ rule train_sweep:
     input:
         unpack(training_inputs),
     output:
-        template("sae_training"),
+        update(template("sae_training")),
     log:
         "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/training.log",
     conda:
@@ -41,14 +41,35 @@ rule train_sweep:
         " --memory-mb {resources.mem_mb} --out $(dirname {output:q}) > {log:q} 2>&1"
 
 
-# train_sweep leaves alone what is trained already. Through `ancient` so do the members' files, and all that was made
-# of them; a changed recipe or capture makes a member new. (Snakemake 9.27 runs a job whose only changed input is
-# ancient too seldom: that a recipe is written in the same run is what starts a new member's.)
+rule import_sae:
+    input:
+        unpack(import_inputs),
+    output:
+        cfg=template("sae_imported"),
+        weights=template("sae_imported").replace("cfg.json", "sae_weights.safetensors"),
+        training=template("sae_imported").replace("cfg.json", "training.json"),
+        curve=template("sae_imported").replace("cfg.json", "training.csv"),
+    log:
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}-import.log",
+    conda:
+        conda_file(core)
+    resources:
+        mem_mb=memory_of("import_sae", 4000),
+        runtime=minutes_of("import_sae", 60),
+    params:
+        code=code("import_sae.py"),
+        environment=core,
+        arguments=import_arguments,
+    shell:
+        run("import_sae.py") + " {params.arguments:q} --site {wildcards.site} --policy {wildcards.policy}"
+        " --checkpoint {wildcards.checkpoint} --out $(dirname {output.cfg:q}) > {log:q} 2>&1"
+
+
+# train_sweep leaves alone what is trained already. Through `ancient` (rules/masking.py) so do the members' files, and
+# all that was made of them; a changed recipe or capture makes a member new.
 rule publish_sae:
     input:
         unpack(member_inputs),
-        recipe=template("sae_recipe"),
-        training=ancient(template("sae_training")),
     output:
         cfg=template("sae"),
         weights=template("sae").replace("cfg.json", "sae_weights.safetensors"),
@@ -62,10 +83,10 @@ rule publish_sae:
     params:
         code=code("publish_sae.py"),
         environment=core,
+        source=member_files,
     shell:
         run("publish_sae.py")
-        + " --training $(dirname {input.training:q}) --member {wildcards.member} --out $(dirname {output.cfg:q})"
-        " > {log:q} 2>&1"
+        + " {params.source:q} --member {wildcards.member} --out $(dirname {output.cfg:q}) > {log:q} 2>&1"
 
 
 rule evaluate_sae:
@@ -121,6 +142,13 @@ rule summarise_sweep:
             subcategory="{checkpoint}: SAE sweep {sweep}",
             labels={"site": "{site}", "figure": "policy fidelity"},
         ),
+        pareto=report(
+            template("sae_summary").replace("scaling.json", "pareto.png"),
+            caption="captions/pareto.rst",
+            category="{policy}",
+            subcategory="{checkpoint}: SAE sweep {sweep}",
+            labels={"site": "{site}", "figure": "sparsity and quality"},
+        ),
         density=report(
             template("sae_summary").replace("scaling.json", "density.png"),
             caption="captions/density.rst",
@@ -165,6 +193,60 @@ rule summarise_sweep:
         + " --metrics {input:q} --title {params.title:q} --out $(dirname {output.summary:q}) > {log:q} 2>&1"
 
 
+rule plot_learning_rates:
+    input:
+        trained_metrics,
+    output:
+        report(
+            template("sae_learning_rates"),
+            caption="captions/learning_rate.rst",
+            category="{policy}",
+            subcategory="{checkpoint}: SAE sweep {sweep}",
+            labels={"site": "{site}", "figure": "learning rate"},
+        ),
+    log:
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/learning_rate.log",
+    conda:
+        conda_file(core)
+    resources:
+        mem_mb=memory_of("plot_learning_rates", 1000),
+        runtime=minutes_of("plot_learning_rates", 10),
+    params:
+        code=code("plot_learning_rates.py"),
+        environment=core,
+        title=lambda w: f"{w.policy} / {w.checkpoint} / {w.site}",
+    shell:
+        run("plot_learning_rates.py") + " --metrics {input:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule training_stats:
+    input:
+        metrics_at_all_sites,
+    output:
+        json=template("sae_training_stats"),
+        page=report(
+            template("sae_training_stats").replace(".json", ".html"),
+            caption="captions/training_stats.rst",
+            category="{policy}",
+            subcategory="{checkpoint}: SAE sweep {sweep}",
+            labels={"site": "all sites", "figure": "training statistics"},
+        ),
+    log:
+        "results/logs/{policy}/{checkpoint}/sae/{sweep}/training_stats.log",
+    conda:
+        conda_file(core)
+    resources:
+        mem_mb=memory_of("training_stats", 500),
+        runtime=minutes_of("training_stats", 10),
+    params:
+        code=code("training_stats.py"),
+        environment=core,
+    shell:
+        run("training_stats.py")
+        + " --metrics {input:q} --policy {wildcards.policy} --checkpoint {wildcards.checkpoint} --sweep {wildcards.sweep}"
+        " --out {output.json:q} > {log:q} 2>&1"
+
+
 rule index_sweep:
     input:
         summaries=sweep_summaries,
@@ -182,4 +264,5 @@ rule index_sweep:
         code=code("index_sweep.py"),
         environment=core,
     shell:
-        run("index_sweep.py") + " --summaries {input.summaries:q} --beside {input.beside:q} --out {output:q} > {log:q} 2>&1"
+        run("index_sweep.py")
+        + " --summaries {input.summaries:q} --beside {input.beside:q} --out {output:q} > {log:q} 2>&1"

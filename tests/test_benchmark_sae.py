@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from sae_comparison import common_goal, matched, rows_per_second, seconds_to  # noqa: E402
+from sae_comparison import common_goal, doubt, rows_per_second, seconds_to  # noqa: E402
 from sae_data import superposition  # noqa: E402
 from sae_evaluator import Trained, Watch, check_form, evaluate  # noqa: E402
 from sae_report import ratio_to_best, result  # noqa: E402
@@ -76,8 +76,13 @@ def test_every_run_reaches_the_common_goal():
     quality, l0 = common_goal(curves)
     assert quality == pytest.approx(0.98 * 0.7)
     assert all(seconds_to(one, quality, l0) is not None for one in curves)
-    assert matched(curves)
-    assert not matched([FALLING, curve((20, 80, 0.8, 24))])
+
+
+def test_times_are_doubted_where_sparsity_is_not_reached_or_differs():
+    curves = [FALLING, curve((0, 0, 0.0, 50), (20, 80, 0.8, 22))]
+    assert doubt(curves, latents=1000) == ""
+    assert "differ" in doubt([FALLING, curve((20, 80, 0.8, 24))], latents=1000)
+    assert "still active" in doubt(curves, latents=200)
 
 
 def test_ours_is_compared_with_the_peer_that_was_faster_in_each_round():

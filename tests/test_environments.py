@@ -315,6 +315,12 @@ def test_a_drifted_conda_file_is_noticed(tmp_path):
         "envs/core.yaml",
         "envs/dev.yaml",
         "envs/interop.yaml",
+        "envs/tracking.yaml",
     ]
     subprocess.run(check[:-1], check=True)
     assert subprocess.run(check, check=False).returncode == 0
+
+
+def test_wandb_is_tested_in_the_version_that_sweeps_are_followed_with():
+    """The tests that need the package itself run in `interop`."""
+    assert set(pins.read("tracking", ENVS)) <= set(pins.read("interop", ENVS))

@@ -34,7 +34,7 @@ def digests(project):
 def test_the_chain_ends_in_an_index_that_names_everything(project):
     index = json.loads((project.folder / "results/tiny/trained/sae/sweep/index.json").read_text())
     assert list(index["sites"]) == ["second"]
-    for name in ("scaling.png", "fidelity.png", "density.png", "training.png", "scaling.csv"):
+    for name in ("scaling.png", "fidelity.png", "pareto.png", "density.png", "training.png", "scaling.csv"):
         assert (project.folder / "results/tiny/trained/sae/sweep/second/evaluation" / name).stat().st_size > 0
 
 

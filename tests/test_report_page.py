@@ -46,5 +46,5 @@ def test_the_report_renders_offline_and_offers_its_results(report, tmp_path):
 
 def test_every_figure_is_inside_the_page(report):
     text = report.read_text()
-    for name in ("scaling.png", "fidelity.png", "density.png", "training.png"):
+    for name in ("scaling.png", "fidelity.png", "pareto.png", "density.png", "training.png"):
         assert f"data:image/png;charset=utf8;filename={name};base64" in text

@@ -28,7 +28,7 @@ from policylens.statistics.resampling import Resampling
 from policylens.stores.schemas import check_against
 from policylens.stores.splits import SPLITS
 from policylens.stores.tables import open_table, write_index
-from policylens.visualize import sae_plots
+from policylens.visualize import fidelity_plots, learning_rate_plots, pareto_plots, sae_plots
 
 RESAMPLING = Resampling(seed=0, n_resamples=400)
 D, M = 4, 8
@@ -297,11 +297,13 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
     for folder in (tmp_path / "one", tmp_path / "two"):
         sae_plots.scaling(folder / "scaling.png", found, "a / b / c")
         sae_plots.density(folder / "density.png", found, "a / b / c")
-        sae_plots.fidelity(folder / "fidelity.png", found, "a / b / c")
+        fidelity_plots.fidelity(folder / "fidelity.png", found, "a / b / c")
+        pareto_plots.pareto(folder / "pareto.png", found, "a / b / c")
+        learning_rate_plots.learning_rates(folder / "learning_rate.png", found, "a / b / c")
         sae_plots.training(folder / "training.png", found, dict.fromkeys(found, history), "a / b / c")
     one, two = tree(tmp_path / "one"), tree(tmp_path / "two")
     assert one == two
-    assert len(one) == 4
+    assert len(one) == 6
     for name, content in one.items():
         assert content.startswith(b"\x89PNG"), name
         assert b"Software" not in content

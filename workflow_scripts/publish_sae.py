@@ -1,4 +1,4 @@
-"""Put a trained member of a sweep into its own folder: the same files, linked where the file system can."""
+"""Put a trained or imported member of a sweep into its own folder: the same files, linked where the file system can."""
 
 import argparse
 import contextlib
@@ -11,25 +11,34 @@ from policylens.errors import UserError
 from policylens.stores.files import read_json, replacing
 
 FILES = ("sae_weights.safetensors", "training.json", "training.csv", "cfg.json")
+FREQUENCIES = "sparsity.safetensors"  # of an SAE of SAELens
 
 
 def program() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--training", required=True, type=Path, help="folder of the sweep's training")
+    made = parser.add_mutually_exclusive_group(required=True)
+    made.add_argument("--training", type=Path, help="folder of the sweep's training")
+    made.add_argument("--imported", type=Path, help="folder of the imported SAE")
     parser.add_argument("--member", required=True)
     parser.add_argument("--out", required=True, type=Path, help="folder of the SAE")
     arguments = parser.parse_args()
-    members = read_json(arguments.training / "index.json")["members"]
-    if arguments.member not in members:
-        raise UserError(f"{arguments.training}: holds no member {arguments.member!r}; train the sweep again")
-    trained = arguments.training / members[arguments.member]
-    for name in FILES:
-        publish(trained / name, arguments.out / name)
+    folder = arguments.imported or trained(arguments.training, arguments.member)
+    (arguments.out / FREQUENCIES).unlink(missing_ok=True)
+    names = (FREQUENCIES, *FILES) if (folder / FREQUENCIES).exists() else FILES
+    for name in names:
+        publish(folder / name, arguments.out / name)
+
+
+def trained(training: Path, member: str) -> Path:
+    members = read_json(training / "index.json")["members"]
+    if member not in members:
+        raise UserError(f"{training}: holds no member {member!r}; train the sweep again")
+    return training / members[member]
 
 
 def publish(source: Path, target: Path) -> None:
     if not source.exists():
-        raise UserError(f"{source}: the trained file is gone; delete {source.parents[1] / 'index.json'} and run again")
+        raise UserError(f"{source}: the file is gone; delete {source.parents[1] / 'index.json'} and run again")
     with replacing(target) as temporary:
         with contextlib.suppress(OSError):
             os.link(source, temporary)

@@ -41,7 +41,7 @@ def program() -> None:
     seeds = {name: seed_of(own, plan) for name, own in members.items()}
     names = origin(arguments.capture[0], arguments.row_space, arguments.site)
     with writing(arguments.out):
-        keeper = Workspace(arguments.out, stamps, seeds, names, arguments.save_every, tracked(arguments))
+        keeper = Workspace(arguments.out, stamps, seeds, names, arguments.save_every, tracked(arguments, stamps))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(keeper, "interrupted", True))
         waiting = {name: members[name] for name in keeper.waiting()}
@@ -130,11 +130,11 @@ def stamp_of(recipe: Mapping[str, Any], arguments: argparse.Namespace) -> str:
     )
 
 
-def tracked(arguments: argparse.Namespace) -> Tracker | None:
+def tracked(arguments: argparse.Namespace, stamps: Mapping[str, str]) -> Tracker | None:
     asked = json.loads(arguments.wandb)
     if asked is None:
         return None
-    return Tracker(arguments.out / "wandb", asked["project"], str(arguments.out), asked.get("mode", "offline"))
+    return Tracker(arguments.out / "wandb", asked["project"], str(arguments.out), asked.get("mode", "offline"), stamps)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ def sweep_summary(reports: Mapping[str, Report]) -> dict[str, Any]:
     """The content of scaling.json: what the members share, and per member its settings and main numbers.
 
     `pareto` names the members that no other beats in both L0 and a quality.
+
     reports: member name -> its metrics.json. Members must have been evaluated on the same rows.
     """
     first_name, first = next(iter(reports.items()))

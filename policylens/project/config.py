@@ -18,7 +18,15 @@ from policylens.errors import UserError
 from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
-from policylens.project.sweeps import label_sets_of_rows, members_of, rows_of
+from policylens.project.sweeps import (
+    import_path,
+    imported_members,
+    label_sets_of_rows,
+    labels_of_rows,
+    members_of,
+    rows_of,
+    trained_members,
+)
 from policylens.stores.files import read_json
 from policylens.stores.foreign import check_suffix
 from policylens.stores.names import check_name
@@ -114,6 +122,7 @@ RULES = (
     "demo",
     "evaluate_sae",
     "import_checkpoint",
+    "import_sae",
     "index_capture",
     "index_labels",
     "index_source",
@@ -121,11 +130,13 @@ RULES = (
     "label_source",
     "measure_return",
     "measure_strength",
+    "plot_learning_rates",
     "publish_sae",
     "record_source",
     "summarise_sweep",
     "train_policy",
     "train_sweep",
+    "training_stats",
     "write_recipe",
 )
 """Names of the workflow's rules: `snakemake <policy>` is one too."""
@@ -291,6 +302,7 @@ def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> N
     for site in block["sites"]:
         _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
     _check_training(policy, where, block)
+    _check_imports(policy, where, block)
     _check_members_work(policy, where, block)
     if "concepts" in block["evaluation"]:
         _check_concepts(policy, f"{where}.evaluation.concepts", block)
@@ -328,20 +340,44 @@ def _check_members_work(policy: PolicyBlock, where: str, block: Mapping[str, Any
 
 def _check_training(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     """What a sweep is trained on: captures that have its sites, label sets of their source, SAEs that are there."""
-    wanted = {*block["sites"], *(own["output_site"] for own in block["members"].values() if own["output_site"])}
+    trained = trained_members(block)
     for name in block["train_on"]:
         capture = policy.captures[_known(name, policy.captures, where, "capture")]
-        for site in wanted:
+        for site in block["sites"]:
             _known(site, capture["sites"], where, "site", f" in the capture {name!r}")
         for labelset in label_sets_of_rows(block):
             _check_labelled(policy, where, name, labelset)
+    for labelset, label in labels_of_rows(block):
+        _known(label, policy.labels[labelset]["names"], where, "label", f" in the label set {labelset!r}")
+    for member, own in trained.items():
+        for name in {block["capture"], *block["train_on"]}:
+            _check_output_site(policy, f"{where}.{member}", own, name)
     sources = {policy.captures[name].get("source") for name in block["train_on"]}
     if label_sets_of_rows(block) and len(sources) > 1:
         raise UserError(f"{where}: rows are chosen by labels, so all captures of train_on must be of one source")
-    for name, own in block["members"].items():
+    for name, own in trained.items():
         start = own["start"]
         if start and not start.startswith("results/") and not (Path(start) / "cfg.json").is_file():
             raise UserError(f"{where}.{name}: start: there is no SAE at {start} (its cfg.json)")
+
+
+def _check_output_site(policy: PolicyBlock, where: str, member: Mapping[str, Any], capture: str) -> None:
+    """That a transcoder's second site has been recorded beside the first."""
+    site = member.get("output_site")
+    if site is not None:
+        _known(site, policy.captures[capture]["sites"], f"{where}: output_site", "site", f" in the capture {capture!r}")
+
+
+def _check_imports(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    """Members from other tools' files: that these are there, or could be on the hub."""
+    for name, own in imported_members(block).items():
+        _check_output_site(policy, f"{where}.{name}", own, block["capture"])
+        for path in (import_path(own, site) for site in block["sites"]):
+            if is_hub_address(path):
+                with _naming(f"{where}.{name}: import"):
+                    parse_hub_address(path)
+            elif not path.startswith("results/") and not Path(path).exists():
+                raise UserError(f"{where}.{name}: import: there is no file or folder {path}")
 
 
 def _check_labelled(policy: PolicyBlock, where: str, capture: str, labelset: str) -> None:

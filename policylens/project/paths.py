@@ -14,7 +14,12 @@ from typing import Any
 
 from policylens.errors import UserError
 from policylens.project.config import Config, PolicyBlock
-from policylens.project.sweeps import something_to_compare
+from policylens.project.sweeps import (
+    imported_members,
+    learning_rates_to_compare,
+    something_to_compare,
+    trained_members,
+)
 from policylens.stores.names import NAME
 
 WILDCARDS = (
@@ -63,12 +68,14 @@ PATHS = {
         Template("strength", _RUN + "/strength/{strength}/strength.json", "how well the checkpoint plays or controls"),
         Template("capture_part", _RUN + "/activations/{capture}/{part}.zarr/zarr.json", "activations of a part's rows"),
         Template("capture", _RUN + "/activations/{capture}/index.json", "a capture: its parts, sites and sizes"),
-        Template("sae_training", _SAE + "/{site}/training/index.json", "the sweep's training at a site: what its members "
-                 "are made from, and the states of those that are not done"),
-        Template("sae_recipe", _SAE + "/{site}/training/recipes/{member}.json", "what a member's training follows from, "
-                 "besides the activations"),
-        Template("sae", _SAE + "/{site}/{member}/cfg.json", "a trained SAE: sae_weights.safetensors and training.json "
-                 "stand beside it"),
+        Template("sae_training", _SAE + "/{site}/training/index.json", "the sweep's training at a site: what its "
+                 "members are made from, and the states of those that are not done"),
+        Template("sae_recipe", _SAE + "/{site}/training/recipes/{member}.json", "what a member's training follows "
+                 "from, besides the activations"),
+        Template("sae_imported", _SAE + "/{site}/imported/{member}/cfg.json", "an SAE of another tool in the form of "
+                 "one trained here"),
+        Template("sae", _SAE + "/{site}/{member}/cfg.json", "an SAE, trained or imported: "
+                 "sae_weights.safetensors and training.json stand beside it"),
         Template("sae_metrics", _SAE + "/{site}/{member}/metrics.json", "an SAE's metrics on held-out episodes"),
         Template("sae_return", _SAE + "/{site}/{member}/return.json", "what the policy achieves with the SAE spliced "
                  "in; return.png stands beside it"),
@@ -78,6 +85,10 @@ PATHS = {
                  "stability across seeds, splitting and absorption; their plots stand beside it"),
         Template("sae_summary", _SAE + "/{site}/evaluation/scaling.json", "the sweep at a site as one table; "
                  "scaling.csv and the plots stand beside it"),
+        Template("sae_learning_rates", _SAE + "/{site}/evaluation/learning_rate.png", "what members that differ in "
+                 "their learning rate come to; only of sweeps that vary it"),
+        Template("sae_training_stats", _SAE + "/training_stats.json", "the trainings at all sites in one table: "
+                 "reconstruction, sparsity, dead and active latents; training_stats.html is the page"),
         Template("sweep", _SAE + "/index.json", "a sweep: its sites, members and where their results are"),
     )
 }  # fmt: skip
@@ -129,17 +140,22 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield from (("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block))
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
+        yield "sae_training_stats", {**at, "sweep": sweep}
         for site in block["sites"]:
-            yield "sae_training", {**at, "sweep": sweep, "site": site}
             yield "sae_summary", {**at, "sweep": sweep, "site": site}
+            if trained_members(block):
+                yield "sae_training", {**at, "sweep": sweep, "site": site}
+            for kind, members in (("sae_recipe", trained_members(block)), ("sae_imported", imported_members(block))):
+                yield from ((kind, {**at, "sweep": sweep, "site": site, "member": member}) for member in members)
             for member in block["members"]:
-                yield "sae_recipe", {**at, "sweep": sweep, "site": site, "member": member}
                 yield "sae", {**at, "sweep": sweep, "site": site, "member": member}
                 yield "sae_metrics", {**at, "sweep": sweep, "site": site, "member": member}
             for kind, members in beside_members(block).items():
                 yield from ((kind, {**at, "sweep": sweep, "site": site, "member": member}) for member in members)
             if something_to_compare(block):
                 yield "sae_comparison", {**at, "sweep": sweep, "site": site}
+            if learning_rates_to_compare(block):
+                yield "sae_learning_rates", {**at, "sweep": sweep, "site": site}
 
 
 def beside_members(sweep: Mapping[str, Any]) -> dict[str, list[str]]:

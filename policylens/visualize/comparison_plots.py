@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policylens.visualize.figure import GREY, drawing
+from policylens.visualize.figure import GREY, drawing, empty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,14 +23,6 @@ def _basis(report: Report) -> str:
     return f"{report['split']} split: {report['n_rows']:,} rows of {report['n_episodes']:,} episodes"
 
 
-def nothing(path: Path, title: str, why: str) -> None:
-    """A figure that says why there is none."""
-    with drawing(path, 6.4, 1.6, title, why) as figure:
-        axes = figure.subplots()
-        axes.text(0.5, 0.5, "nothing to compare", ha="center", va="center", color="#555555")
-        axes.set_axis_off()
-
-
 def stability(path: Path, report: Report, title: str) -> None:
     """Per group of seeds the share of latents with a partner, by decoder direction and by activation, and the nulls.
 
@@ -39,7 +31,7 @@ def stability(path: Path, report: Report, title: str) -> None:
     heading = f"Stability across seeds: {title}"
     groups = report["stability"]
     if not groups:
-        nothing(path, heading, "the sweep has no members that differ in their seed alone")
+        empty(path, heading, "the sweep has no members that differ in their seed alone", "nothing to compare")
         return
     note = f"mean over pairs of seeds, whiskers: lowest and highest pair; correlations on the {_basis(report)}"
     kinds = [kind for kind in ("directions", "activations") if all(kind in group["summary"] for group in groups)]
@@ -89,7 +81,7 @@ def splitting(path: Path, report: Report, title: str) -> None:
     heading = f"Splitting across widths: {title}"
     pairs = report["splitting"]
     if not pairs:
-        nothing(path, heading, "the sweep has no members that differ in their width alone")
+        empty(path, heading, "the sweep has no members that differ in their width alone", "nothing to compare")
         return
     limit = str(pairs[0]["coverage"]["threshold"])
     note = f"a child: a latent of the wider SAE whose decoder direction has a cosine of at least {limit}; alive latents"
@@ -128,7 +120,7 @@ def absorption(path: Path, report: Report, title: str) -> None:
     heading = f"Feature absorption: {title}"
     found = report["absorption"]
     if not found or not any(member["observed"]["fraction"] for member in found["members"].values()):
-        nothing(path, heading, "it needs labels that a probe can read at this site")
+        empty(path, heading, "it needs labels that a probe can read at this site", "nothing to compare")
         return
     note = (
         f"mean over {found['answered']} targets of labels, test split; whiskers: 95% bootstrap intervals over "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policylens.visualize.figure import drawing, log_axis
+from policylens.visualize.figure import drawing, empty, log_axis
 from policylens.visualize.members import basis, in_order, lines_of, series, styles
 
 if TYPE_CHECKING:
@@ -29,13 +29,18 @@ def learning_rates(path: Path, reports: Mapping[str, Report], title: str) -> Non
     Losses stand relative to the lowest of their line, since those of two architectures have no common scale.
 
     reports: member name -> metrics.json. title: names policy, checkpoint and site. Members that differ in nothing else
-    share a line.
+    share a line; one that shares it with no other is not drawn.
     """
     reports = in_order(reports)
     names = series(reports, leave_out=("learning_rate",))
     lines = lines_of({name: f"{line} m={reports[name]['d_sae']}" for name, line in names.items()})
+    lines = {line: found for line, found in lines.items() if len(found) > 1}
+    heading = f"Learning rate: {title}"
+    if not lines:
+        empty(path, heading, "no members differ in their learning rate alone", "nothing to compare")
+        return
     style = styles({found[0]: reports[found[0]] for found in lines.values()})
-    with drawing(path, 11.5, 4.2, f"Learning rate: {title}", basis(reports)) as figure:
+    with drawing(path, 11.5, 4.2, heading, basis(reports)) as figure:
         grid = figure.subplots(1, len(PANELS))
         for axes, (key, (label, heading)) in zip(grid, PANELS.items(), strict=True):
             for line, found in lines.items():

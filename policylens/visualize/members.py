@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,11 @@ def sparsity_of(settings: Mapping[str, Any]) -> tuple[str, float]:
     return "", 0.0
 
 
+def trained_here(report: Report) -> bool:
+    """Whether an SAE was trained here and not imported, so that its settings are known."""
+    return report["training_seed"] is not None
+
+
 def in_order(reports: Mapping[str, Report]) -> dict[str, Report]:
     """Members by architecture, sparsity, what else is varied, and width."""
     further = varied(reports)
@@ -38,10 +44,14 @@ def in_order(reports: Mapping[str, Report]) -> dict[str, Report]:
 
 
 def varied(reports: Mapping[str, Report], leave_out: tuple[str, ...] = ()) -> list[str]:
-    """Settings in which members of one architecture differ, besides width and sparsity; `training_seed` for seeds."""
+    """Settings in which members of one architecture differ, besides width and sparsity; `training_seed` for seeds.
+
+    Of imported SAEs most settings are not known, so they do not count.
+    """
     found = set()
-    for report in reports.values():
-        for other in _same_kind(reports, report):
+    own = {name: report for name, report in reports.items() if trained_here(report)}
+    for report in own.values():
+        for other in _same_kind(own, report):
             keys = report["settings"].keys() & other["settings"].keys() - set(APART)
             found |= {key for key in (*keys, "training_seed") if _value(report, key) != _value(other, key)}
     return sorted(found - set(leave_out))
@@ -100,6 +110,11 @@ def lines_of(names: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
+def mark_size(latents: int) -> float:
+    """Points across of the mark of a member of so many latents: one more per doubling."""
+    return min(10.0, max(3.0, math.log2(latents) - 4))
+
+
 def basis(reports: Mapping[str, Report]) -> str:
     """What was measured, on how much, and what the whiskers are: the small print of a figure."""
     first = next(iter(reports.values()))
@@ -124,8 +139,11 @@ def _sortable(value: Any) -> tuple[int, float, str]:
 
 
 def _words(report: Report, further: list[str]) -> list[str]:
-    sign, value = sparsity_of(report["settings"])
-    words = [report["settings"]["architecture"]] + ([f"{sign}={value:g}"] if sign else [])
+    settings = report["settings"]
+    sign, value = sparsity_of(settings)
+    if not trained_here(report):
+        return [settings["architecture"], *([f"k={value:g}"] if "k" in settings else []), "imported"]
+    words = [settings["architecture"]] + ([f"{sign}={value:g}"] if sign else [])
     for key in further:
         own = _value(report, key)
         if own is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from policylens.evaluation.pareto import fronts, quality_of
 from policylens.visualize.figure import drawing, empty, log_axis
-from policylens.visualize.members import MARKERS, basis, in_order, lines_of, series
+from policylens.visualize.members import MARKERS, basis, in_order, lines_of, mark_size, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +95,8 @@ def _panel(
         places = np.array([_span(reports[name]["metrics"]["l0"]) for name in names])
         values = np.array([_span(quality_of(reports[name], key)) for name in names])
         arms = {"xerr": _arms(places), "yerr": _arms(values)}
-        whiskers = {"markersize": 5, "linewidth": 1.4, "elinewidth": 1, "capsize": 2}
+        size = mark_size(reports[names[0]]["d_sae"])
+        whiskers = {"markersize": size, "linewidth": 1.4, "elinewidth": 1, "capsize": 2}
         axes.errorbar(places[:, 0], values[:, 0], **arms, **whiskers, **looks[line], label=line)
     log_axis(axes, "x")
     label, heading = QUALITIES[key]
@@ -107,7 +108,7 @@ def _draw_front(axes: Axes, members: Sequence[Report], key: str) -> None:
     """Rings around the members of the front, sparsest first, and the steps of what is reached at each L0."""
     front = np.array([[_l0(report), _span(quality_of(report, key))[0]] for report in members]).reshape(-1, 2)
     axes.plot(*front.T, drawstyle="steps-post", color=FRONT, lw=0.9, ls=(0, (1, 2)), zorder=1)
-    ring = {"ls": "none", "marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgecolor": FRONT}
+    ring = {"ls": "none", "marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgecolor": FRONT}
     axes.plot(*front.T, **ring, markeredgewidth=0.9, label="Pareto front")
 
 

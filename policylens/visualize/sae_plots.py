@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policylens.visualize.figure import drawing, empty, log_axis
-from policylens.visualize.members import basis, in_order, lines_of, series, short_labels, styles
+from policylens.visualize.members import basis, in_order, lines_of, mark_size, series, short_labels, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Report = Mapping[str, Any]
 Style = dict[str, Any]
+
 
 def _points(axes: Axes, members: Sequence[Report], style: Style, x: str, y: str, shift: float) -> None:
     xs, ys = (np.array([_values(report, key) for report in members]) for key in (x, y))
@@ -27,12 +28,7 @@ def _points(axes: Axes, members: Sequence[Report], style: Style, x: str, y: str,
     look = {**style, "linestyle": "none", "label": None}
     for report, x_span, y_span in zip(members, xs, ys, strict=True):
         arms = {"xerr": _arms(x_span[None]), "yerr": _arms(y_span[None])}
-        axes.errorbar(x_span[0], y_span[0], **arms, **whiskers, **look, markersize=_size(report["d_sae"]))
-
-
-def _size(latents: int) -> float:
-    """Points across of the mark of a member of so many latents: one more per doubling."""
-    return float(np.clip(np.log2(latents) - 4, 3, 10))
+        axes.errorbar(x_span[0], y_span[0], **arms, **whiskers, **look, markersize=mark_size(report["d_sae"]))
 
 
 def _values(report: Report, key: str) -> list[float]:
