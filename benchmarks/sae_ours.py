@@ -62,11 +62,9 @@ class Watching:
 
 def settings_of(setting: Setting, variant: str) -> dict[str, object]:
     """Defaults but for what is the same for all tools: no schedules, data that are normalised already."""
-    if setting.architecture == "standard":
-        own: dict[str, object] = {"sparsity": setting.sparsity, "gradient_clip": CLIP}
-    else:  # our loss is theirs over d, and so is its gradient
-        own = {"k": setting.k, "gradient_clip": CLIP / setting.width}
+    own = {"sparsity": setting.sparsity} if setting.architecture == "standard" else {"k": setting.k}
     return own | {
+        "gradient_clip": CLIP,
         "architecture": setting.architecture,
         "latents": setting.latents,
         "steps": setting.steps,

@@ -37,6 +37,7 @@ def place(tmp_path_factory):
     for number in range(2):
         shutil.copytree(folder / "othello", folder / f"step-{number}")
     (folder / "notes.csv").write_text("")
+    (folder / "published.safetensors").write_bytes(b"")
     return folder
 
 
@@ -57,7 +58,7 @@ def sound():
     return {
         "seed": 3,
         "compute": {"device": "cpu", "batch_rows": 64},
-        "resources": {"train_sae": {"threads": 2}},
+        "resources": {"train_sweep": {"threads": 2}},
         "demo": ["results/own/trained/sae/sweep/index.json"],
         "policies": {
             "own": {
@@ -70,7 +71,10 @@ def sound():
                         "capture": "both",
                         "sites": ["second"],
                         "settings": {"steps": 10},
-                        "members": {"plain": {"architecture": "standard", "latents": 16, "sparsity": 0.5}},
+                        "members": {
+                            "plain": {"architecture": "standard", "latents": 16, "sparsity": 0.5},
+                            "published": {"import": "published.safetensors", "scale": "capture"},
+                        },
                         "grid": [{"architecture": "topk", "latents": [16, 32], "k": [2, 4]}],
                         "examples": {"members": ["plain"]},
                     }
@@ -94,6 +98,7 @@ def sound():
                         "capture": "demo",
                         "sites": ["block_1"],
                         "members": {"top": {"architecture": "topk", "latents": 8, "k": 2}},
+                        "grid": [{"architecture": "topk", "latents": 8, "k": 2, "learning_rate": [0.01, 0.1]}],
                         "evaluation": {"closed_loop": {}},
                     }
                 },
@@ -126,6 +131,8 @@ def test_the_sound_config_is_sound():
     assert list(config["board"].checkpoints) == ["final", "step-0", "step-1"]
     assert config["board"].checkpoints["step-1"].path == "step-1"
     members = config["own"].sweeps["sweep"]["members"]
+    published = members.pop("published")
+    assert published == {"import": "published.safetensors", "scale": "capture"}
     assert list(members) == ["plain", "topk_m16_k2", "topk_m16_k4", "topk_m32_k2", "topk_m32_k4"]
     assert members["topk_m32_k2"]["latents"] == 32
     assert {member["steps"] for member in members.values()} == {10}
@@ -137,6 +144,7 @@ def test_the_sound_config_is_sound():
 
 OWN, BOARD = "policies.own", "policies.board"
 SWEEP = f"{OWN}.sae.sweep"
+PLAYED = f"{BOARD}.sae.played"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
 FAULTS = [
@@ -205,6 +213,39 @@ FAULTS = [
     ("policies.logs", {"family": "othello", "checkpoints": {}}, "policies.logs: this name is taken"),
     ("policies.demo", {"family": "othello", "checkpoints": {}}, "policies.demo: this name is taken"),
     (f"{SWEEP}.members.evaluation", GOOD, f"{SWEEP}: the member name 'evaluation' is taken"),
+    (f"{SWEEP}.members.training", GOOD, f"{SWEEP}: the member name 'training' is taken"),
+    (f"{SWEEP}.members.imported", GOOD, f"{SWEEP}: the member name 'imported' is taken"),
+    # the rows of a sweep, and what its members are trained from
+    (f"{SWEEP}.members.plain.sparsity", -1, f"{SWEEP}.plain.sparsity: -1 is less than the minimum of 0"),
+    (f"{SWEEP}.members.plain.architecture", "standart", "'standart' is not known; did you mean 'standard'?"),
+    (f"{SWEEP}.members.plain.start", "gone", f"{SWEEP}.plain: start: there is no SAE at gone (its cfg.json)"),
+    (
+        f"{SWEEP}.members.plain.output_site",
+        "frist",
+        f"{SWEEP}.plain: output_site: there is no site 'frist' in the capture 'both'; did you mean 'first'?",
+    ),
+    (f"{SWEEP}.train_on", ["both", "bth"], f"{SWEEP}: there is no capture 'bth'; did you mean 'both'?"),
+    (f"{SWEEP}.train_on", [], f"{SWEEP}.train_on: "),
+    (f"{SWEEP}.where", [], f"{SWEEP}.where: "),
+    (f"{SWEEP}.where", [{"array": "step"}], f"{SWEEP}.where.0: a condition needs equals, one_of, at_least or at_most"),
+    (f"{SWEEP}.where", [{"array": "step", "equal": 1}], "unknown key 'equal'; did you mean 'equals'?"),
+    (f"{SWEEP}.where", [{"array": "truth/empties", "equals": 1}], f"{SWEEP}: there is no label set 'truth'"),
+    (f"{PLAYED}.where", [{"array": "truht/parity", "equals": 1}], "no label set 'truht'; did you mean 'truth'?"),
+    (f"{PLAYED}.where", [{"array": "truth/pairity", "equals": 1}], "no label 'pairity' in the label set 'truth'; did"),
+    (f"{PLAYED}.weights", {"array": "truht/parity", "weights": {"1": 2}}, "did you mean 'truth'?"),
+    (f"{PLAYED}.weights", {"array": "truth/parity", "weights": {"1": -2}}, "-2 is less than the minimum of 0"),
+    (f"{SWEEP}.wandb", {"projct": "x"}, f"{SWEEP}.wandb: unknown key 'projct'; did you mean 'project'?"),
+    # members from elsewhere
+    (f"{SWEEP}.members.published.import", "gone.pt", "published: import: there is no file or folder gone.pt"),
+    (f"{SWEEP}.members.published.import", 3, f"{SWEEP}.published: import: 3 is no path"),
+    (
+        f"{SWEEP}.members.published.import",
+        "hf://org/repo/x",
+        "published: import: hf://org/repo/x: write hf://org/repo@",
+    ),
+    (f"{SWEEP}.members.published.scal", 2, f"{SWEEP}.published: unknown key 'scal'; did you mean 'scale'?"),
+    (f"{SWEEP}.members.published.output_site", "thrid", "published: output_site: there is no site 'thrid'"),
+    (f"{SWEEP}.sites", ["first", "second"], f"{SWEEP}.published: import: the sweep has several sites; put {{}} into"),
     # shapes and numbers
     (f"{BOARD}.checkpoints.step.series", "step", "series: 'step': a series is a path with {}"),
     (f"{BOARD}.checkpoints.step", {"series": "step-{}"}, "checkpoints.step: a checkpoint has a path, or is a series"),
@@ -244,7 +285,7 @@ FAULTS = [
     (f"{SWEEP}", {"capture": "both", "sites": ["first"]}, f"{SWEEP}: a sweep needs members or a grid"),
     ("compute.device", "gpu", "compute.device: 'gpu' does not match"),
     ("seed", -1, "seed: -1 is less than the minimum of 0"),
-    ("resources.train_sae.threads", 0, "resources.train_sae.threads: 0 is less than the minimum of 1"),
+    ("resources.train_sweep.threads", 0, "resources.train_sweep.threads: 0 is less than the minimum of 1"),
 ]
 
 
@@ -254,6 +295,38 @@ def test_each_fault_is_one_clear_line(path, value, part):
     config = yaml.safe_load(yaml.safe_dump(config).replace("TRICK", "../../x"))
     with refused("my.yaml: ", part):
         Config(config, "my.yaml")
+
+
+def test_rows_chosen_by_labels_are_of_one_source():
+    config = changed(f"{PLAYED}.where", [{"array": "truth/parity", "equals": 1}])
+    assert Config(config)["board"].sweeps["played"]["rows"]["where"] == [{"array": "truth/parity", "equals": 1}]
+    board = config["policies"]["board"]
+    board["sources"]["more"] = copy.deepcopy(board["sources"]["games"])
+    board["captures"]["more"] = {"source": "more", "sites": ["block_1"]}
+    board["labels"]["truth"]["sources"].append("more")
+    board["sae"]["played"]["train_on"] = ["demo", "more"]
+    with refused(PLAYED, "all captures of train_on must be of one source"):
+        Config(config)
+
+
+def test_a_site_stands_in_the_path_of_an_import(place):
+    config = changed(f"{SWEEP}.sites", ["first", "second"])
+    config["policies"]["own"]["sae"]["sweep"]["members"]["published"] = {"import": "{}.pt"}
+    (place / "first.pt").write_bytes(b"")
+    with refused(f"{SWEEP}.published: import: there is no file or folder second.pt"):
+        Config(config)
+    (place / "second.pt").write_bytes(b"")
+    paths = [path for kind, path in all_paths(Config(config)) if kind == "sae_imported"]
+    sweep = "results/own/trained/sae/sweep"
+    assert paths == [f"{sweep}/{site}/imported/published/cfg.json" for site in ("first", "second")]
+
+
+def test_a_sweep_of_imports_has_no_training():
+    config = changed(f"{SWEEP}.members", {"published": {"import": "published.safetensors"}})
+    del config["policies"]["own"]["sae"]["sweep"]["grid"], config["policies"]["own"]["sae"]["sweep"]["examples"]
+    kinds = {kind for kind, path in all_paths(Config(config)) if "/sae/sweep/" in path and "/own/" in path}
+    assert {"sae", "sae_imported", "sae_metrics", "sweep"} <= kinds
+    assert not kinds & {"sae_training", "sae_recipe"}
 
 
 def with_concepts(capture="demo", **concepts):

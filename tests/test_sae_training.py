@@ -205,3 +205,14 @@ def test_the_optimiser_is_adam_on_every_parameter():
         member.update(x)
     for mine, theirs in zip(member.parameters.values(), reference, strict=True):
         torch.testing.assert_close(mine, theirs.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_clipping_is_in_units_of_the_summed_squares():
+    """A loss that is the mean over d dimensions is clipped at a d-th of the norm, so that its steps are the same."""
+    x = torch.from_numpy(planted(64)[0])
+    norms = {}
+    for architecture in SMALL:
+        member = Member(resolve(SMALL[architecture] | SHORT | {"gradient_clip": 0.1}), 24, 0, "cpu")
+        member.update(x)
+        norms[architecture] = float(torch.nn.utils.get_total_norm(list(member.gradients.values())))
+    assert norms == pytest.approx({"standard": 0.1, "topk": 0.1 / 24}, rel=1e-4)

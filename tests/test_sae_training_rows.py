@@ -215,7 +215,7 @@ TOP = {
     "architecture": "topk",
     "latents": 16,
     "k": 2,
-    "steps": 4000,
+    "steps": 1500,
     "batch_rows": 32,
     "log_points": 200,
     "monitor_rows": 64,

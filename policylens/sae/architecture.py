@@ -111,6 +111,11 @@ class Architecture:
         """
         return reconstruction + self.weight(progress) * sparsity
 
+    def per_square(self, d_out: int) -> float:
+        """What the sum of squares of a row counts in the loss: 1, or less where the loss is a mean over dimensions."""
+        one = torch.ones((), dtype=torch.float64)
+        return float(self.objective(one, torch.zeros_like(one), d_out))
+
     def weight(self, progress: float) -> float:
         """Weight of the sparsity term at this share of the training: it rises linearly from 0 in the warm-up."""
         warmup = self.settings["sparsity_warmup"]

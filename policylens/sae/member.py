@@ -40,6 +40,7 @@ class Member:
         self.gradients: Tensors = {name: torch.zeros_like(tensor) for name, tensor in self.parameters.items()}
         self.seed = seed
         self.step = 0
+        self._per_square = self.architecture.per_square(self.parameters["b_dec"].shape[0])
         self._views = [_contiguous(tensor) for tensor in self.parameters.values()]
         for view, gradient in zip(self._views, self.gradients.values(), strict=True):
             view.grad = _contiguous(gradient)
@@ -90,6 +91,7 @@ class Member:
         limit = self.settings["gradient_clip"]
         if limit is None:
             return
+        limit *= self._per_square
         norm = torch.nn.utils.get_total_norm([view.grad for view in self._views])
         if norm.device.type == "cpu" and norm <= limit:
             return  # scaling by 1 would be a pass over all gradients; elsewhere asking would wait for the device

@@ -33,7 +33,8 @@ COMMON: dict[str, dict[str, Any]] = {
     | {"description": "Share of the steps, at the end, over which the learning rate falls linearly to 0."},
     "gradient_clip": {
         "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}],
-        "description": "Largest norm of the gradient over all parameters together; null: no clipping.",
+        "description": "Largest norm of the gradient over all parameters together, where the sum of squares of a row "
+        "counts 1 (a loss that divides it by d is clipped at as much less); null: no clipping.",
     },
     "centre": {"type": "boolean", "description": "Subtract the training rows' mean before encoding."},
     "rescale": {"type": "boolean", "description": "Scale the data so that the mean norm of a row is sqrt(d)."},
