@@ -181,7 +181,7 @@ FAULTS = [
     (f"{BOARD}.labels.truth.names", ["pairity"], "no label 'pairity' of the family 'othello'; did you mean 'parity'?"),
     (f"{SWEEP}.capture", "bth", f"{SWEEP}: there is no capture 'bth'; did you mean 'both'?"),
     (f"{SWEEP}.sites", ["third"], f"{SWEEP}: there is no site 'third' in the capture 'both'; there are: first, second"),
-    (f"{SWEEP}.members.plain.architecture", "jumprelu", f"{SWEEP}.plain: architecture 'jumprelu' is not known"),
+    (f"{SWEEP}.members.plain.architecture", "jump_relu", f"{SWEEP}.plain: architecture 'jump_relu' is not known"),
     # what a family cannot do
     (f"{OWN}.sources.files", {"checkpoint": "trained", "episodes": 3, "rollout": {}}, "needs the capability 'rollout'"),
     (f"{OWN}.labels", {"truth": {"sources": ["files"], "names": ["x"]}}, "needs the capability 'labels'"),
@@ -216,9 +216,14 @@ FAULTS = [
     (f"{SWEEP}.members.training", GOOD, f"{SWEEP}: the member name 'training' is taken"),
     (f"{SWEEP}.members.imported", GOOD, f"{SWEEP}: the member name 'imported' is taken"),
     # the rows of a sweep, and what its members are trained from
-    (f"{SWEEP}.members.plain.sparsity", -1, f"{SWEEP}.plain.sparsity: -1 is less than the minimum of 0"),
+    (f"{SWEEP}.members.plain.sparsity", -1, f"{SWEEP}.plain: sparsity: -1 is less than the minimum of 0"),
     (f"{SWEEP}.members.plain.architecture", "standart", "'standart' is not known; did you mean 'standard'?"),
     (f"{SWEEP}.members.plain.start", "gone", f"{SWEEP}.plain: start: there is no SAE at gone (its cfg.json)"),
+    (
+        f"{SWEEP}.members.plain.start",
+        "results/own/trained/sae/sweep/second/topk_m16_k2",
+        f"{SWEEP}.plain: start: results/own/trained/sae/sweep/second/topk_m16_k2 is of this very sweep",
+    ),
     (
         f"{SWEEP}.members.plain.output_site",
         "frist",

@@ -1,5 +1,7 @@
 """Activations marked prunable go once what needs them is built, and come back when something else needs them."""
 
+import json
+
 import pytest
 import yaml
 from project import CONFIG, Project
@@ -23,6 +25,10 @@ def test_a_prunable_capture_goes_and_comes_back(tmp_path):
     project.configure(config)
     jobs = project.jobs()
     assert jobs["capture_prunable"] == 2
+    trained = tmp_path / "results/tiny/trained/sae/sweep/second/training"
+    small = json.loads((trained / "index.json").read_text())["members"]["small"]
+    before = (trained / small / "cfg.json").stat().st_ino
     project.snakemake()
+    assert (trained / small / "cfg.json").stat().st_ino == before, "what is trained was trained again"
     assert (tmp_path / "results/tiny/trained/sae/sweep/second/more/metrics.json").exists()
     assert sorted(path.name for path in capture.iterdir()) == ["index.json"]

@@ -356,9 +356,19 @@ def _check_training(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     if label_sets_of_rows(block) and len(sources) > 1:
         raise UserError(f"{where}: rows are chosen by labels, so all captures of train_on must be of one source")
     for name, own in trained.items():
-        start = own["start"]
-        if start and not start.startswith("results/") and not (Path(start) / "cfg.json").is_file():
-            raise UserError(f"{where}.{name}: start: there is no SAE at {start} (its cfg.json)")
+        if own["start"]:
+            _check_start(policy, f"{where}.{name}: start", own["start"], sweep=where.rpartition(".")[2])
+
+
+def _check_start(policy: PolicyBlock, where: str, start: str, sweep: str) -> None:
+    parts = Path(start).parts
+    if parts[:1] != ("results",):
+        if not (Path(start) / "cfg.json").is_file():
+            raise UserError(f"{where}: there is no SAE at {start} (its cfg.json)")
+    elif parts[1:2] == (policy.name,) and parts[3:5] == ("sae", sweep):
+        raise UserError(
+            f"{where}: {start} is of this very sweep, which is trained as one; give the member another sweep"
+        )
 
 
 def _check_output_site(policy: PolicyBlock, where: str, member: Mapping[str, Any], capture: str) -> None:

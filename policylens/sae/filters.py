@@ -67,6 +67,6 @@ def _holds(condition: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
 def _number(text: str, array: str) -> float:
     named = {"true": 1.0, "false": 0.0}
     try:
-        return named.get(str(text).lower(), None) if str(text).lower() in named else float(text)
+        return named[str(text).lower()] if str(text).lower() in named else float(text)
     except ValueError:
         raise UserError(f"the weights of {array!r} are keyed by its values, which are numbers, not {text!r}") from None

@@ -13,8 +13,8 @@ from policylens.errors import UserError
 from policylens.progress import say
 from policylens.sae.files import CONFIG, save_sae
 from policylens.sae.states import STATE, load_state, save_state
-from policylens.sae.training import Feed, Training, finished
 from policylens.sae.tracking import Tracker
+from policylens.sae.training import Feed, Training, finished
 from policylens.stores.files import remove_partial, write_json
 from policylens.stores.tabular import write_csv
 
@@ -98,7 +98,7 @@ class Workspace:
         (self.of(name) / STATE).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Write the index; UserError naming the members that diverged, if any did. Forgets what is no longer asked for."""
+        """Write the index, and forget what is no longer asked for; UserError naming what diverged, if anything did."""
         if self.troubles:
             name, trouble = next(iter(self.troubles.items()))
             more = f" ({len(self.troubles)} members diverged)" if len(self.troubles) > 1 else ""

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from policylens.sae.architecture import Architecture, Tensors, Terms, random_directions, tied
-from policylens.sae.precision import add_product
 
 SMALLEST_NORM, LARGEST_NORM = 0.05, 1.0
 TINY = 1e-30
