@@ -29,8 +29,8 @@ class SAEConfig:
     active_threshold: a latent is active where |f| * ||W_dec|| exceeds this, in the given activation's own units.
     dtype: of the tensors in the file.
     seed: of initialisation and batches, None if not trained here.
-    policy, checkpoint, site, capture: names. output_site: of a transcoder. checkpoint_sha256: of the policy's weights. capture_sha256: of the
-        capture's index. None where unknown.
+    policy, checkpoint, site, capture: names. output_site: of a transcoder. checkpoint_sha256: of the policy's weights.
+        capture_sha256: of the capture's index. None where unknown.
     """
 
     architecture: str

@@ -2,8 +2,8 @@
 
 A sparse code of n rows: row r has `counts[r]` entries from `starts[r]` on, each with a latent and a value; entries
 are in the order of rows. Pre-activations come as the bits of float32 or bfloat16 numbers, read as integers, which are
-in the same order as the numbers where these are positive. Every loop takes a range of rows or of latents and writes only there,
-so that ranges can run on several threads and the result does not depend on how many.
+in the same order as the numbers where these are positive. Every loop takes a range of rows or of latents and writes
+only there, so that ranges can run on several threads and the result does not depend on how many.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BLOCK = 16
 
 @njit(**FAST)
 def _maxima(row, maxima):
-    """maxima[b] = the largest of row[b], row[b + blocks], row[b + 2 blocks]...: strided, so that it is one vector pass."""
+    """maxima[b] = the largest of row[b], row[b + blocks], row[b + 2 blocks]...: strided, so that vectors can do it."""
     m, blocks = len(row), len(maxima)
     for b in range(blocks):
         maxima[b] = row[b]
@@ -173,7 +173,7 @@ def count_from(start, stop, dense, cut, above, equal):
 
 @njit(**OPTIONS)
 def list_from(start, stop, dense, cut, starts, spare, latents):
-    """Write the indices of row r's entries above `cut`, and of the first spare[r] that are it, to latents[starts[r]:]."""
+    """Write the indices of row r's entries above `cut`, and of spare[r] that are it, to latents[starts[r]:]."""
     m = dense.shape[1]
     maxima = np.empty(max(1, 2 * m // BLOCK), dense.dtype)
     for r in range(start, stop):

@@ -1,4 +1,4 @@
-"""Gradients of ReLU architectures: densely in tiles while many latents are active, through sparse codes once few are."""
+"""Gradients of ReLU architectures: densely in tiles while many latents are active, then through sparse codes."""
 
 from __future__ import annotations
 

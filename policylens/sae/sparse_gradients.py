@@ -143,8 +143,8 @@ def add_code(
 ) -> Sums:
     """Decode, and add the gradient of factor/2 sum ||error||^2 + sum_i penalty_i sum_r f_ri to `into`.
 
-    The penalty's own dependence on the decoder, if any, is left to the caller. p: float32 parameters. error: (n, d_out),
-    written: decoded - target. Values and errors are computed in float32 whatever the factors' precision was.
+    The penalty's own dependence on the decoder, if any, is left to the caller. p: float32 parameters. error:
+    (n, d_out), written: decoded - target. Values and errors are float32 whatever the precision of the factors was.
     """
     n, m = len(x), len(p["b_enc"])
     values, squares = np.empty(len(code.latents), np.float32), np.empty(n, np.float32)
