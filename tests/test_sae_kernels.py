@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policylens.sae import kernels, relu_gradients
+from policylens.sae import entry_gradients, kernels, relu_gradients
 from policylens.sae.architectures import build
 from policylens.sae.settings import resolve
-from policylens.sae.sparse_gradients import comparable, largest, largest_of_batch, nth_largest, positive
+from policylens.sae.sparse_gradients import Code, comparable, largest, largest_of_batch, nth_largest, positive
 
 SHAPES = {"rows": st.integers(1, 12), "width": st.integers(1, 70), "seed": st.integers(0, 10**6)}
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
@@ -87,6 +87,43 @@ def test_the_largest_of_each_row_and_of_the_batch(rows, width, seed, dtype, leve
     assert np.sort(taken)[::-1].tolist() == expected.tolist()
 
 
+@given(**SHAPES, width_out=st.integers(1, 9))
+def test_loops_over_the_entries_of_a_code(rows, width, seed, width_out):
+    """Products, decoding and accumulation are those of the dense code; grouping keeps the entries."""
+    dense = made(rows, width, seed, torch.float32, levels=1)
+    counts = (dense > 0).sum(1).to(torch.int32).numpy()
+    every = entry_gradients.Entries(positive(comparable(dense), counts), width)
+    a, b, target = (made(size, width_out, seed + size, torch.float32) for size in (rows, width, rows))
+    row = np.repeat(np.arange(rows), counts)
+    assert np.allclose(every.products(a, b), (a @ b.T).numpy()[row, every.latents], atol=1e-5)
+    mask = np.random.default_rng(seed).random(len(every)) < 0.5
+    some, code = every.kept(mask), np.zeros((rows, width), np.float32)
+    code[row[mask], every.latents[mask]] = values = made(1, len(some), seed, torch.float32)[0].numpy()
+    into, error = torch.ones(width, width_out), torch.empty(rows, width_out)
+    some.accumulate(values, a, into)
+    assert np.allclose(into, 1 + code.T @ a.numpy(), atol=1e-5)
+    assert np.allclose(some.sums(values), code.sum(0), atol=1e-5)
+    p = {"W_dec": b, "b_dec": torch.full((width_out,), 0.5)}
+    squares = some.decode(values, p, target, error)
+    assert np.allclose(error, code @ b.numpy() + 0.5 - target.numpy(), atol=1e-4)
+    assert float(squares) == pytest.approx(float(error.square().sum()), rel=1e-5)
+
+
+@given(**SHAPES, cuts=st.lists(st.integers(1, 69), max_size=3, unique=True))
+def test_grouping_a_rows_entries_by_block(rows, width, seed, cuts):
+    dense = made(rows, width, seed, torch.float32, levels=1)
+    counts = (dense > 0).sum(1).to(torch.int32).numpy()
+    code = positive(comparable(dense), counts)
+    edges = np.array([0, *sorted(cut for cut in cuts if cut < width), width])
+    starts = np.empty((len(edges) - 1, rows), np.int64)
+    block_counts = np.empty(starts.shape, np.int32)
+    kernels.group(0, rows, *code, edges, starts, block_counts)
+    assert np.array_equal(block_counts.sum(0), counts)
+    for b, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
+        found = entries(Code(starts[b], block_counts[b], code.latents), rows)
+        assert found == [{i for i in range(first, last) if row[i] > 0} for row in dense.tolist()]
+
+
 SETTINGS = {
     "standard": {"architecture": "standard", "latents": 96, "sparsity": 0.7},
     "plain_l1": {"architecture": "plain_l1", "latents": 96, "sparsity": 0.7},
@@ -137,3 +174,72 @@ def test_sparse_codes_are_exact_where_rounded_products_only_choose(monkeypatch):
         return float((found["W_dec"].double() - expected["W_dec"]).norm() / expected["W_dec"].norm())
 
     assert off(got) < 0.2 * off(dense)
+
+
+ENTRYWISE = {
+    "jumprelu": {"architecture": "jumprelu", "sparsity": 0.7},
+    "jumprelu, all": {"architecture": "jumprelu", "sparsity": 0.7, "surrogate": "all"},
+    "jumprelu, tanh": {"architecture": "jumprelu", "sparsity": 0.7, "penalty": "tanh", "surrogate": "all"},
+    "jumprelu, pulled": {"architecture": "jumprelu", "sparsity": 0.7, "preactivation_weight": 0.2},
+    "gated": {"architecture": "gated", "sparsity": 0.7},
+    "matryoshka": {"architecture": "matryoshka", "k": 4, "prefixes": [5, 0.25, 0.5]},
+}
+
+
+def entrywise(name, precision, d_out):
+    """Gradients and their formula's, and whether the formula is what made them."""
+    sae = build(resolve(ENTRYWISE[name] | {"latents": 96, "precision": precision}))
+    rng = torch.Generator().manual_seed(0)
+    p = sae.initial(16, d_out, rng)
+    for tensor in p.values():
+        tensor += 0.1 * torch.randn(tensor.shape, generator=rng)
+    for key in ("b_gate", "b_mag", "b_enc"):
+        if key in p:
+            p[key] -= 0.2
+    x, target = torch.randn(700, 16, generator=rng), torch.randn(700, d_out, generator=rng)
+    memory = sae.initial_memory()
+    memory["rows_since_active"][::5] = 10**9
+    into, by_formula = {key: torch.full_like(tensor, 7.0) for key, tensor in p.items()}, []
+    loss = sae.loss
+    sae.loss = lambda *arguments: by_formula.append(True) or loss(*arguments)
+    terms = sae.gradients(p, x, target, into, memory, 0.5)
+    exact = {key: tensor.double().requires_grad_() for key, tensor in p.items()}
+    formula = loss(exact, x.double(), target.double(), memory, 0.5)
+    wanted = torch.autograd.grad(formula.loss, list(exact.values()))
+    return into, terms, dict(zip(exact, wanted, strict=True)), formula, bool(by_formula)
+
+
+@pytest.mark.parametrize("name", ENTRYWISE)
+@pytest.mark.parametrize(("below", "threads"), [(0.0, 1), (1.1, 1), (1.1, 3)], ids=["dense", "sparse", "threads"])
+@pytest.mark.parametrize(("precision", "d_out"), [("float32", 16), ("float32", 10), ("bfloat16", 16)])
+def test_gradients_entry_by_entry_are_the_formulas(monkeypatch, name, below, threads, precision, d_out):
+    monkeypatch.setattr("policylens.sae.architecture.SMALLEST_TILE", 100)
+    monkeypatch.setattr("policylens.sae.architecture.TILE_ELEMENTS", 100)
+    monkeypatch.setattr(entry_gradients, "SPARSE_BELOW", below)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    got, terms, wanted, formula, by_formula = entrywise(name, precision, d_out)
+    assert by_formula == (name == "jumprelu, pulled" or (below == 0 and name != "matryoshka"))
+    tolerance = 1e-5 if precision == "float32" else 0.1
+    for key, gradient in got.items():
+        difference = (gradient.double() - wanted[key]).norm() / wanted[key].norm()
+        assert difference < tolerance, key
+    for mine, exact in zip(terms[:3], formula[:3], strict=True):
+        assert float(mine) == pytest.approx(float(exact.detach()), rel=tolerance)
+    for key, value in formula.remembered.items():
+        assert float(terms.remembered[key]) == pytest.approx(float(value), rel=tolerance)
+    if precision == "float32":
+        assert torch.equal(terms.fired, formula.fired)
+
+
+@pytest.mark.parametrize("name", ["jumprelu", "gated"])
+def test_without_any_active_entry(name):
+    sae = build(resolve(ENTRYWISE[name] | {"latents": 8}))
+    p = sae.initial(4, 4, torch.Generator().manual_seed(0))
+    p["b_gate" if name == "gated" else "b_enc"] -= 1e3
+    into = {key: torch.full_like(tensor, 7.0) for key, tensor in p.items()}
+    x = torch.ones(5, 4)
+    terms = sae.gradients(p, x, x, into, sae.initial_memory(), 1.0)
+    assert (float(terms.loss), float(terms.sparsity)) == (8.0 if name == "gated" else 4.0, 0.0)
+    assert not terms.fired.any()
+    assert torch.allclose(into.pop("b_dec"), torch.full((4,), -2.0))
+    assert not any(gradient.any() for gradient in into.values())

@@ -192,28 +192,27 @@ def list_from(start, stop, dense, cut, starts, spare, latents):
 
 
 @njit(**FAST)
-def decode(
-    start, stop, starts, counts, latents, x, encoder, bias, decoder, decoder_bias, target, values, error, squares
-):
-    """Values and errors of some rows; encoder (m, d_in), decoder (m, d_out).
-
-    values[e] = ReLU(<x[r], encoder[i]> + bias[i]) for entry e of row r with latent i;
-    error[r] = sum_e values[e] decoder[i] + decoder_bias - target[r]; squares[r] its squared norm.
-    """
-    d_in, d_out = encoder.shape[1], decoder.shape[1]
-    zero = np.float32(0)
+def products(start, stop, starts, counts, latents, a, b, bias, values):
+    """values[e] = <a[r], b[i]> + bias[i] for entry e of row r with latent i; a (n, d), b (m, d)."""
     for r in range(start, stop):
-        row, x_row = error[r], x[r]
+        row = a[r]
+        for e in range(starts[r], starts[r] + counts[r]):
+            weights = b[latents[e]]
+            total = np.float32(0)
+            for c in range(len(row)):
+                total += row[c] * weights[c]
+            values[e] = total + bias[latents[e]]
+
+
+@njit(**FAST)
+def decode(start, stop, starts, counts, latents, values, decoder, decoder_bias, target, error, squares):
+    """error[r] = sum_e values[e] decoder[i] + decoder_bias - target[r]; squares[r] its squared norm; decoder (m, d)."""
+    d_out = decoder.shape[1]
+    for r in range(start, stop):
+        row = error[r]
         for c in range(d_out):
             row[c] = decoder_bias[c] - target[r, c]
         e, end = starts[r], starts[r] + counts[r]
-        for e in range(starts[r], end):
-            weights = encoder[latents[e]]
-            total = zero
-            for c in range(d_in):
-                total += x_row[c] * weights[c]
-            values[e] = max(total + bias[latents[e]], zero)
-        e = starts[r]
         # Four at a time: the row is read and written once for all of them.
         while e + 4 <= end:
             v0, v1, v2, v3 = values[e], values[e + 1], values[e + 2], values[e + 3]
@@ -227,10 +226,28 @@ def decode(
             for c in range(d_out):
                 row[c] += v0 * w0[c]
             e += 1
-        total = zero
+        total = np.float32(0)
         for c in range(d_out):
             total += row[c] * row[c]
         squares[r] = total
+
+
+@njit(**OPTIONS)
+def group(start, stop, starts, counts, latents, edges, block_starts, block_counts):
+    """Order each row's entries by block: latent i is in block b if edges[b] <= i < edges[b + 1].
+
+    block_starts[b, r], block_counts[b, r]: where block b's entries of row r begin then, and how many they are.
+    """
+    for r in range(start, stop):
+        place = starts[r]
+        row = latents[place : place + counts[r]].copy()
+        for b in range(len(edges) - 1):
+            block_starts[b, r] = place
+            for latent in row:
+                if edges[b] <= latent < edges[b + 1]:
+                    latents[place] = latent
+                    place += 1
+            block_counts[b, r] = place - block_starts[b, r]
 
 
 @njit(**OPTIONS)
@@ -296,6 +313,27 @@ def gather(
             for c in range(d_in):
                 encoder_row[c] += s0 * x0[c] + s1 * x1[c] + s2 * x2[c] + s3 * x3[c]
             place += 4
+
+
+@njit(**FAST)
+def accumulate(start, stop, first, rows, entries, weights, matrix, into):
+    """into[i] += sum over latent i's entries e, in row r, of weights[e] matrix[r]; matrix (n, d), into (m, d)."""
+    width = matrix.shape[1]
+    for i in range(start, stop):
+        row, place, end = into[i], first[i], first[i + 1]
+        while place + 4 <= end:
+            w0, w1 = weights[entries[place]], weights[entries[place + 1]]
+            w2, w3 = weights[entries[place + 2]], weights[entries[place + 3]]
+            x0, x1 = matrix[rows[place]], matrix[rows[place + 1]]
+            x2, x3 = matrix[rows[place + 2]], matrix[rows[place + 3]]
+            for c in range(width):
+                row[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
+            place += 4
+        while place < end:
+            w0, x0 = weights[entries[place]], matrix[rows[place]]
+            for c in range(width):
+                row[c] += w0 * x0[c]
+            place += 1
 
 
 @njit(**FAST)

@@ -146,39 +146,50 @@ def add_code(
     The penalty's own dependence on the decoder, if any, is left to the caller. p: float32 parameters. error:
     (n, d_out), written: decoded - target. Values and errors are float32 whatever the precision of the factors was.
     """
-    n, m = len(x), len(p["b_enc"])
-    values, squares = np.empty(len(code.latents), np.float32), np.empty(n, np.float32)
-    encoder, decoder, errors = p["W_enc"].T.numpy(), p["W_dec"].numpy(), error.numpy()
-    biases = p["b_enc"].numpy(), p["b_dec"].numpy()
-    over_range(
-        kernels.decode,
-        n,
-        *code,
-        x.numpy(),
-        encoder,
-        biases[0],
-        decoder,
-        biases[1],
-        target.numpy(),
-        values,
-        errors,
-        squares,
-    )
-    first, rows, entries = kernels.by_latent(*code, m)
-    sums, factor = np.zeros(m, np.float32), np.float32(factor)
+    values = relu_values(p, x, code)
+    squares = decode(code, values, p["W_dec"], p["b_dec"], target, error)
+    first, rows, entries = kernels.by_latent(*code, len(penalty))
+    sums = np.zeros(len(penalty), np.float32)
     gradients = into["W_dec"].numpy(), into["W_enc"].T.numpy(), into["b_enc"].numpy()
-    fixed = (first, rows, entries, values, x.numpy(), errors, decoder, factor, penalty.numpy(), *gradients, sums)
-    over_edges(kernels.gather, balanced(first), *fixed)
-    into["b_dec"].add_(error.sum(0), alpha=float(factor))
-    smallest = float(values.min(initial=np.inf, where=values > 0))
-    return Sums(torch.from_numpy(squares).sum(), torch.from_numpy(sums), smallest)
+    fixed = (error.numpy(), p["W_dec"].numpy(), np.float32(factor), penalty.numpy(), *gradients, sums)
+    over_edges(kernels.gather, balanced(first), first, rows, entries, values, x.numpy(), *fixed)
+    into["b_dec"].add_(error.sum(0), alpha=factor)
+    return Sums(squares, torch.from_numpy(sums), smallest_positive(values))
 
 
-def balanced(first: np.ndarray) -> list[int]:
-    """Edges of ranges of latents, one per thread, with about as many entries each."""
-    threads = torch.get_num_threads()
-    inner = [int(np.searchsorted(first, first[-1] * part / threads)) for part in range(1, threads)]
-    return [0, *inner, len(first) - 1]
+def products(code: Code, a: Tensor, b: Tensor, bias: Tensor) -> np.ndarray:
+    """<a[r], b[i]> + bias[i] of every entry, row r and latent i; a (n, d), b (m, d), bias (m,)."""
+    values = np.zeros(len(code.latents), np.float32)
+    over_range(kernels.products, len(a), *code, a.numpy(), b.numpy(), bias.numpy(), values)
+    return values
+
+
+def relu_values(p: Tensors, x: Tensor, code: Code) -> np.ndarray:
+    """ReLU(x W_enc + b_enc) of every entry, in float32."""
+    values = products(code, x, p["W_enc"].T, p["b_enc"])
+    return np.maximum(values, 0, out=values)
+
+
+def decode(
+    code: Code, values: np.ndarray, decoder: Tensor, decoder_bias: Tensor, target: Tensor, error: Tensor
+) -> Tensor:
+    """Write the decoded code minus the target to `error` (n, d_out); returns the sum of its squares, 0-d."""
+    squares = np.empty(len(target), np.float32)
+    fixed = (decoder.numpy(), decoder_bias.numpy(), target.numpy(), error.numpy(), squares)
+    over_range(kernels.decode, len(target), *code, values, *fixed)
+    return torch.from_numpy(squares).sum()
+
+
+def smallest_positive(values: np.ndarray) -> float:
+    """Infinity if there is none."""
+    return float(values.min(initial=np.inf, where=values > 0))
+
+
+def balanced(first: np.ndarray, start: int = 0, stop: int | None = None) -> list[int]:
+    """Edges of ranges of the latents start:stop, one per thread, with about as many entries each."""
+    threads, stop = torch.get_num_threads(), len(first) - 1 if stop is None else stop
+    shares = np.linspace(first[start], first[stop], threads + 1)[1:-1]
+    return [start, *np.clip(np.searchsorted(first, shares), start, stop).tolist(), stop]
 
 
 def add_auxiliary(sae: WithAuxiliary, p: Tensors, x: Tensor, error: Tensor, into: Tensors, dead: Tensor) -> Tensor:

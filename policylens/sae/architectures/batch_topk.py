@@ -13,11 +13,16 @@ Source: Bussmann et al., "BatchTopK Sparse Autoencoders" (2024), arXiv:2412.0641
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from policylens.sae.architecture import Tensors, Terms, random_directions, tied
 from policylens.sae.auxiliary import WithAuxiliary
+
+if TYPE_CHECKING:
+    from policylens.sae.sparse_gradients import Code, Sums
 
 THRESHOLD = "threshold"
 """Memory and tensor of a finished SAE: theta, () float32; 0 before the first step."""
@@ -75,13 +80,21 @@ class BatchTopK(WithAuxiliary):
 
     @torch.no_grad()
     def _sparse_gradients(self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors) -> Terms:
-        from policylens.sae.sparse_gradients import code_gradients, largest_of_batch
+        from policylens.sae.sparse_gradients import largest_of_batch
 
         code = largest_of_batch(self, p, x, self.settings["k"])
-        loss, sums = code_gradients(self, p, x, target, code, into, self.helped(memory))
+        loss, sums = self.code_gradients(p, x, target, code, into, self.helped(memory))
         sparsity = torch.dot(sums.latents, p["W_dec"].norm(dim=1)) / len(x)
         theta = self._moved(memory, p["b_enc"].new_tensor(sums.smallest))
         return Terms(loss, sums.squares / len(x), sparsity, sums.latents > 0, {THRESHOLD: theta})
+
+    def code_gradients(
+        self, p: Tensors, x: Tensor, target: Tensor, code: Code, into: Tensors, dead: Tensor
+    ) -> tuple[Tensor, Sums]:
+        """Write the gradient of the loss of a chosen code into `into`; returns that loss and sums."""
+        from policylens.sae.sparse_gradients import code_gradients
+
+        return code_gradients(self, p, x, target, code, into, dead)
 
     @torch.no_grad()
     def next_threshold(self, f: Tensor, memory: Tensors) -> Tensor:

@@ -28,10 +28,16 @@ From Anthropic's update of January 2025 (https://transformer-circuits.pub/2025/j
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from policylens.sae.architecture import Tensors, Terms, UnitNormDecoder, random_directions, tied
+
+if TYPE_CHECKING:
+    from policylens.sae.entry_gradients import Entries
 
 TANH_SCALE = 4.0
 
@@ -78,6 +84,66 @@ class JumpReLU(UnitNormDecoder):
         distance = (a if self.settings["surrogate"] == "all" else a.detach()) - theta
         near = (distance.detach().abs() < width / 2).to(a.dtype) / width
         return (distance.detach() > 0).to(a.dtype) + near * (distance - distance.detach())
+
+    def gradients(
+        self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors, progress: float
+    ) -> Terms:
+        """The gradient of `loss`: on a CPU through the entries that have one, if these are few (mu gives all one)."""
+        few = x.device.type == "cpu" and not self.settings["preactivation_weight"]
+        entries = self._reached(p, x) if few else None
+        if entries is None:
+            return super().gradients(p, x, target, into, memory, progress)
+        return self._sparse_gradients(p, x, target, into, entries, progress)
+
+    @torch.no_grad()
+    def _reached(self, p: Tensors, x: Tensor) -> Entries | None:
+        """The entries with a > theta - eps/2, or None if they are too many."""
+        from policylens.sae.entry_gradients import above
+
+        return above(self, p["W_enc"], p["b_enc"] - p["threshold"] + self.settings["bandwidth"] / 2, x)
+
+    @torch.no_grad()
+    def _sparse_gradients(
+        self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, entries: Entries, progress: float
+    ) -> Terms:
+        """The gradient by hand, entry by entry.
+
+        With E = f W_dec + b_dec - target: dL/dW_dec = 2/n f^T E, and dL/df = 2/n E W_dec^T + the penalty's part.
+        """
+        n, a = len(x), entries.products(x, p["W_enc"].T) + p["b_enc"].numpy()[entries.latents]
+        on = a > p["threshold"].numpy()[entries.latents]
+        active, f, error = entries.kept(on), a[on], self.buffer("errors", tuple(target.shape), target)
+        squares = active.decode(f, p, target, error)
+        error.mul_(2 / n)
+        d_a, d_theta, penalty = self._slopes(p, entries, a, on, entries.products(error, p["W_dec"]), progress, n)
+        reached, d_a = (entries, d_a) if self.settings["surrogate"] == "all" else (active, d_a[on])
+        into["W_dec"].zero_(), into["W_enc"].zero_()
+        active.accumulate(f, error, into["W_dec"])
+        reached.accumulate(d_a, x, into["W_enc"].T)
+        into["b_enc"].copy_(reached.sums(d_a))
+        into["b_dec"].copy_(error.sum(0))
+        into["threshold"].copy_(entries.sums(d_theta))
+        reconstruction, sparsity = squares / n, squares.new_tensor(penalty / n)
+        loss = self.objective(reconstruction, sparsity, target.shape[1], progress)
+        return Terms(loss, reconstruction, sparsity, active.sums(np.ones_like(f)) > 0)
+
+    def _slopes(
+        self, p: Tensors, entries: Entries, a: np.ndarray, on: np.ndarray, d_f: np.ndarray, progress: float, n: int
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Every entry's dL/da and dL/dtheta, and the sum of the penalty. d_f: dL/df without the penalty's part.
+
+        dL/dtheta = -(theta dL/df + dL/dH) K / eps; dL/da = dL/df H, less dL/dtheta if the surrogate is `all`. The
+        penalty's part is lambda/n in dL/dH, or lambda/n 4 (1 - tanh(4 f)^2) in dL/df.
+        """
+        weight, width = np.float32(self.weight(progress) / n), np.float32(self.settings["bandwidth"])
+        theta, d_step, penalty = p["threshold"].numpy()[entries.latents], weight, float(on.sum())
+        if self.settings["penalty"] == "tanh":
+            squashed = np.tanh(np.float32(TANH_SCALE) * a * on)
+            d_f = d_f + weight * np.float32(TANH_SCALE) * (1 - squashed * squashed)
+            d_step, penalty = np.float32(0), float(squashed.sum(dtype=np.float64))
+        d_theta = (theta * d_f + d_step) * (np.abs(a - theta) < width / 2) / -width
+        d_a = d_f * on - d_theta if self.settings["surrogate"] == "all" else d_f * on
+        return d_a, d_theta, penalty
 
     @torch.no_grad()
     def constrain(self, p: Tensors) -> None:

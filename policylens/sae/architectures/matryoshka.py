@@ -13,12 +13,16 @@ Features with Matryoshka Sparse Autoencoders" (2025), arXiv:2503.17547, section 
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from policylens.sae.architecture import Architecture, Tensors, Terms
+from policylens.sae.architecture import Tensors, Terms
 from policylens.sae.architectures.batch_topk import THRESHOLD, BatchTopK, keep_largest_of_batch
 from policylens.sae.settings import prefix_widths
+
+if TYPE_CHECKING:
+    from policylens.sae.sparse_gradients import Code, Sums
 
 
 class Matryoshka(BatchTopK):
@@ -35,8 +39,10 @@ class Matryoshka(BatchTopK):
         loss = sum(squares) / target.shape[1] + self.auxiliary(p, x, error, memory)
         return Terms(loss, squares[-1], sparsity, (f > 0).any(0), {THRESHOLD: self.next_threshold(f, memory)})
 
-    def gradients(
-        self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors, progress: float
-    ) -> Terms:
-        """The gradient of `loss`, by differentiating it: every prefix has an error of its own."""
-        return Architecture.gradients(self, p, x, target, into, memory, progress)
+    def code_gradients(
+        self, p: Tensors, x: Tensor, target: Tensor, code: Code, into: Tensors, dead: Tensor
+    ) -> tuple[Tensor, Sums]:
+        """Write the gradient of the loss of a chosen code into `into`; returns that loss and the whole's sums."""
+        from policylens.sae.nested_gradients import nested_gradients
+
+        return nested_gradients(self, p, x, target, code, prefix_widths(self.settings), into, dead)
