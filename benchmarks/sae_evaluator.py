@@ -11,7 +11,7 @@ from sae_settings import Setting
 from torch import Tensor
 
 CHUNK_ROWS = 1_024
-TOLERANCE = 1e-3
+TOLERANCE = 1e-2
 Tensors = Mapping[str, Tensor]
 Item = TypeVar("Item")
 
