@@ -38,7 +38,7 @@ format:
 	@envs/run dev ruff format --quiet .
 	@envs/run dev snakefmt Snakefile rules
 
-# The figures of docs/, made by the workflow's rules from the sweeps named in config.yaml: about two hours on two cores.
+# The figures of docs/, made by the workflow's rules from the sweeps named in config.yaml: a long run on few cores.
 SAE := results/othello/final/sae
 figures: demo
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- $(foreach sweep,scaling architectures concepts learning_rate,$(SAE)/$(sweep)/index.json)

@@ -23,12 +23,18 @@ def train(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch)
 def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch | None) -> Trained:
     from policylens.sae.selection import in_memory
     from policylens.sae.settings import resolve
-    from policylens.sae.training import Feed, Training, advance, new_member
+    from policylens.sae.training import Feed, Keeper, Training, advance, new_member
+
+    class Watching(Keeper):
+        """Tells the clock when a step is done."""
+
+        def after(self, step: int, trainings: Sequence[Training]) -> None:
+            watch.stepped(lambda: trainings[0].member.finished)
 
     settings = resolve(settings_of(setting, variant))
     feed = Feed(in_memory(rows), settings, seed)
     member = new_member(settings, feed, seed, "cpu")
-    keeper = None if watch is None else Watching(watch)
+    keeper = None if watch is None else Watching()
 
     def watched(steps: Sequence[int]) -> Iterable[int]:
         if watch is not None:
@@ -41,23 +47,6 @@ def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch |
         raise RuntimeError(training.trouble)
     tensors = member.finished
     return Trained(tensors, lambda x: member.architecture.decode(tensors, member.architecture.encode(tensors, x)))
-
-
-class Watching:
-    """Tells the clock when a step is done."""
-
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
-
-    def logged(self, training: object) -> None:
-        """Nothing to do."""
-
-    def after(self, step: int, trainings: Sequence) -> None:
-        """One more step is done."""
-        self._watch.stepped(lambda: trainings[0].member.finished)
-
-    def ended(self, training: object) -> None:
-        """Nothing to do."""
 
 
 def settings_of(setting: Setting, variant: str) -> dict[str, object]:

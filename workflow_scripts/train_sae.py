@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 
 from policylens.console import main
-from policylens.errors import UserError
 from policylens.progress import progress
 from policylens.sae.files import load_sae, save_sae
 from policylens.sae.origin import origin
 from policylens.sae.settings import resolve
-from policylens.sae.training import Feed, Training, advance, finished, new_member
+from policylens.sae.training import train_on
 from policylens.sae.training_rows import Recorded, training_rows
 
 
@@ -34,16 +33,18 @@ def program() -> None:
     recorded = [Recorded(arguments.capture, {})]
     output_site, limit, seed = settings["output_site"], arguments.rows, arguments.seed
     rows = training_rows(recorded, arguments.site, output_site, arguments.row_space, limit=limit, seed=seed)
-    feed = Feed(rows, settings, seed, arguments.device)
-    own_seed = seed if settings["seed"] is None else settings["seed"]
     start = load_sae(Path(settings["start"])) if settings["start"] else None
-    training = Training(arguments.out.name, new_member(settings, feed, own_seed, arguments.device, start))
-    shown = f"training {arguments.out.name}"
-    advance([training], feed.stream, feed.sample, None, lambda steps: progress(steps, len(steps), shown, "steps"))
-    if training.trouble:
-        raise UserError(training.trouble)
     names["output_site"] = output_site
-    save_sae(arguments.out, finished(training.member, feed.before, feed.after, own_seed, names), training.history)
+    sae, history = train_on(
+        rows,
+        settings,
+        seed,
+        start,
+        arguments.device,
+        lambda steps: progress(steps, len(steps), f"training {arguments.out.name}", "steps"),
+        names,
+    )
+    save_sae(arguments.out, sae, history)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from policylens.sae.files import CONFIG, load_sae
 from policylens.sae.origin import origin
 from policylens.sae.selection import Selection
 from policylens.sae.settings import resolve
-from policylens.sae.sweep import Plan, seed_of, stamp, train_sweep
+from policylens.sae.sweep import Plan, stamp, train_sweep
 from policylens.sae.tracking import Tracker
-from policylens.sae.training import Progress
+from policylens.sae.training import Progress, seed_of
 from policylens.sae.training_rows import Recorded, training_rows
 from policylens.sae.workspace import Workspace
 from policylens.stores.files import read_json, sha256_of_file
@@ -38,7 +38,7 @@ def program() -> None:
     pool_bytes = rows.get("pool_mb", DEFAULT_POOL_MB) * 2**20
     plan = Plan(common["seed"], common["device"], arguments.memory_mb * 2**19, pool_bytes)
     stamps = {name: stamp_of(recipe, arguments) for name, recipe in recipes.items()}
-    seeds = {name: seed_of(own, plan) for name, own in members.items()}
+    seeds = {name: seed_of(own, plan.seed) for name, own in members.items()}
     names = origin(arguments.capture[0], arguments.row_space, arguments.site)
     with writing(arguments.out):
         keeper = Workspace(arguments.out, stamps, seeds, names, arguments.save_every, tracked(arguments, stamps))

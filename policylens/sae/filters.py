@@ -18,7 +18,6 @@ import numpy as np
 from policylens.errors import UserError
 
 Lookup = Callable[[str], np.ndarray]
-COMPARISONS = ("equals", "one_of", "at_least", "at_most")
 
 
 def selected(conditions: Sequence[Mapping[str, Any]], lookup: Lookup) -> np.ndarray | None:
@@ -65,8 +64,7 @@ def _holds(condition: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
 
 
 def _number(text: str, array: str) -> float:
-    named = {"true": 1.0, "false": 0.0}
     try:
-        return named[str(text).lower()] if str(text).lower() in named else float(text)
+        return float({"true": "1", "false": "0"}.get(str(text).lower(), text))
     except ValueError:
         raise UserError(f"the weights of {array!r} are keyed by its values, which are numbers, not {text!r}") from None

@@ -6,6 +6,7 @@ convolution. For a transcoder every row comes with the activation at a second si
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -104,7 +105,7 @@ class Selection:
         """How many chunks there are."""
         return len(self._chunks)
 
-    @property
+    @functools.cached_property
     def weights(self) -> np.ndarray | None:
         """(n_rows,) float64 weight of every SAE row, or None where all are alike."""
         if all(piece.weights is None for piece in self.pieces):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from policylens.sae.architectures import build
 from policylens.sae.base import SAE
 from policylens.sae.selection import Selection
-from policylens.sae.training import POOL_BYTES, SHARED, Feed, Keeper, Progress, Training, advance, new_member
+from policylens.sae.training import POOL_BYTES, SHARED, Feed, Keeper, Progress, Training, advance, new_member, seed_of
 
 Settings = Mapping[str, Any]
 BYTES_PER_PARAMETER = 16
@@ -40,11 +41,6 @@ def stamp(recipe: Mapping[str, Any], **circumstances: Any) -> str:
     """16 hex digits that stand for a training: its recipe and all else that its result follows from."""
     text = json.dumps({"recipe": dict(recipe), **circumstances}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def seed_of(settings: Settings, plan: Plan) -> int:
-    """Seed of a member's initialisation."""
-    return plan.seed if settings["seed"] is None else settings["seed"]
 
 
 def groups(members: Mapping[str, Settings]) -> list[list[str]]:
@@ -73,14 +69,7 @@ def waves(names: Sequence[str], bytes_of: Callable[[str], int], limit: int) -> I
 def training_bytes(settings: Settings, d_in: int, d_out: int) -> int:
     """Memory of a member in training: float32 parameters, gradients and two moments."""
     shapes = build(settings).shapes(d_in, d_out).values()
-    return BYTES_PER_PARAMETER * sum(_product(shape) for shape in shapes)
-
-
-def _product(shape: Sequence[int]) -> int:
-    result = 1
-    for size in shape:
-        result *= size
-    return result
+    return BYTES_PER_PARAMETER * sum(math.prod(shape) for shape in shapes)
 
 
 def train_sweep(
@@ -108,7 +97,7 @@ def train_sweep(
         for wave in waves(names, bytes_of, plan.memory_bytes):
             trainings = []
             for name in wave:
-                seed = seed_of(members[name], plan)
+                seed = seed_of(members[name], plan.seed)
                 member = new_member(members[name], feed, seed, plan.device, starts.get(name))
                 trainings.append(Training(name, member))
                 keeper.resume(trainings[-1])

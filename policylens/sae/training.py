@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -58,8 +58,8 @@ class Training:
         return step in self._logged
 
 
-class Keeper(Protocol):
-    """What is done while a training goes on: states kept, histories written."""
+class Keeper:
+    """What is done while a training goes on (states kept, histories written): here nothing."""
 
     def logged(self, training: Training) -> None:
         """The history has a new row."""
@@ -69,14 +69,6 @@ class Keeper(Protocol):
 
     def ended(self, training: Training) -> None:
         """The last step is done, or the training has diverged."""
-
-
-class _KeepNothing:
-    def logged(self, training: Training) -> None: ...
-
-    def after(self, step: int, trainings: Sequence[Training]) -> None: ...
-
-    def ended(self, training: Training) -> None: ...
 
 
 def advance(
@@ -90,7 +82,7 @@ def advance(
 
     Each member gets the batches that it would get alone. One that diverges drops out; the others go on.
     """
-    keeper = keeper or _KeepNothing()
+    keeper = keeper or Keeper()
     for training in trainings:
         training.begin(sample)
         if not training.running:  # was stopped between its last step and its end
@@ -197,14 +189,32 @@ def train(
     Returns the SAE on raw activations and its history (see `policylens.sae.history.measured`). Raises UserError for
     rows that are not finite, and for a training that diverges.
     """
+    return train_on(in_memory(activations, targets), settings, seed, start, device, progress, origin)
+
+
+def train_on(
+    selection: Selection,
+    settings: Mapping[str, Any],
+    seed: int,
+    start: SAE | None = None,
+    device: str = "cpu",
+    progress: Progress = iter,
+    origin: Mapping[str, Any] | None = None,
+) -> tuple[SAE, list[Row]]:
+    """Train one SAE on a selection of rows; all else as :func:`train`."""
     settings = resolve(settings)
-    feed = Feed(in_memory(activations, targets), settings, seed, device)
-    own_seed = seed if settings["seed"] is None else settings["seed"]
+    feed = Feed(selection, settings, seed, device)
+    own_seed = seed_of(settings, seed)
     training = Training("SAE", new_member(settings, feed, own_seed, device, start))
     advance([training], feed.stream, feed.sample, progress=progress)
     if training.trouble:
         raise UserError(training.trouble)
     return finished(training.member, feed.before, feed.after, own_seed, origin or {}), training.history
+
+
+def seed_of(settings: Mapping[str, Any], seed: int) -> int:
+    """Seed of a member's initialisation: its own, or else the given one."""
+    return seed if settings["seed"] is None else settings["seed"]
 
 
 def stream_seed(seed: int, purpose: int) -> int:

@@ -13,6 +13,7 @@ from policylens.errors import UserError
 from policylens.progress import say
 from policylens.sae.files import CONFIG, save_sae
 from policylens.sae.states import STATE, load_state, save_state
+from policylens.sae.sweep import SweepKeeper
 from policylens.sae.tracking import Tracker
 from policylens.sae.training import Feed, Training, finished
 from policylens.stores.files import remove_partial, write_json
@@ -21,7 +22,7 @@ from policylens.stores.tabular import write_csv
 INDEX = "index.json"
 
 
-class Workspace:
+class Workspace(SweepKeeper):
     """Keeps the states and results of a sweep's members, and ends the job in order when asked to.
 
     folder: of the training. stamps: name -> stamp. origin: names for cfg.json. seeds: name -> seed of initialisation.

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from agreement import assert_same
 from test_sae_interchange import EXPORTS, random_sae
 
 from policylens.sae.files import save_sae
@@ -47,17 +48,6 @@ def inputs():
     return torch.randn(200, D, generator=generator) + torch.randn(D, generator=generator)
 
 
-def assert_same(one, other):
-    """Both as functions of raw activations; the reconstruction also from the same latents."""
-    x = inputs()
-    with torch.no_grad():
-        f, g = one.encode(x), other.encode(x)
-        torch.testing.assert_close(f, g, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(one.decode(f), other.decode(f), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(one.decode(f), other.decode(g), rtol=1e-5, atol=1e-5)
-    assert 0 < (f != 0).double().mean() < 1
-
-
 @pytest.mark.parametrize("threshold", [-1.0, 0.6])
 @pytest.mark.parametrize("name", CLASSES)
 def test_from_dictionary_learning(tmp_path, name, threshold):
@@ -71,7 +61,7 @@ def test_from_dictionary_learning(tmp_path, name, threshold):
     torch.save(own.state_dict(), tmp_path / "ae.pt")
     trainer = {"dict_class": name} | ({"k": K} if hasattr(own, "k") else {})
     (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer}))
-    assert_same(load_dictionary(str(tmp_path), "cpu")[0], import_sae(tmp_path))
+    assert_same(load_dictionary(str(tmp_path), "cpu")[0], import_sae(tmp_path), inputs())
 
 
 SHARED = {"activation_dim": D, "dict_size": M, "layer": 0, "lm_name": "m", "device": "cpu", "seed": 0}
@@ -105,10 +95,10 @@ def test_what_dictionary_learning_has_trained(tmp_path, name, normalise):
     folder = tmp_path / "trainer_0"
     found = import_sae(folder)
     assert found.cfg.architecture == ours
-    assert_same(load_dictionary(str(folder), "cpu")[0], found)
+    assert_same(load_dictionary(str(folder), "cpu")[0], found, inputs())
     checkpoint = import_sae(folder / "checkpoints" / "ae_20.pt")
     (folder / "checkpoints" / "ae_20.pt").replace(folder / "ae.pt")
-    assert_same(load_dictionary(str(folder), "cpu")[0], checkpoint)
+    assert_same(load_dictionary(str(folder), "cpu")[0], checkpoint, inputs())
 
 
 @pytest.mark.parametrize("architecture", sorted(EXPORTS["dictionary_learning"]))
@@ -117,6 +107,6 @@ def test_to_dictionary_learning(tmp_path, architecture):
     save_sae(tmp_path / "ours", sae)
     export_sae(tmp_path / "ours", "dictionary_learning", tmp_path / "theirs")
     theirs, _ = load_dictionary(str(tmp_path / "theirs"), "cpu")
-    assert_same(theirs, sae)
+    assert_same(theirs, sae, inputs())
     torch.save(theirs.state_dict(), tmp_path / "theirs" / "ae.pt")
-    assert_same(import_sae(tmp_path / "theirs"), sae)
+    assert_same(import_sae(tmp_path / "theirs"), sae, inputs())

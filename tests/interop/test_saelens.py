@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from agreement import assert_same
 from test_sae_interchange import EXPORTS, random_sae
 
 from policylens.sae.files import save_sae
@@ -17,17 +18,6 @@ D, M, D_OUT, K = 24, 64, 16, 5
 
 def inputs():
     return torch.randn(200, D, generator=torch.Generator().manual_seed(1))
-
-
-def assert_same(one, other):
-    """Both as functions of raw activations; the reconstruction also from the same latents."""
-    x = inputs()
-    with torch.no_grad():
-        f, g = one.encode(x), other.encode(x)
-        torch.testing.assert_close(f, g, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(one.decode(f), other.decode(f), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(one.decode(f), other.decode(g), rtol=1e-5, atol=1e-5)
-    assert 0 < (f != 0).double().mean() < 1
 
 
 def randomised(sae, seed=0):
@@ -98,13 +88,13 @@ def load(folder):
 )
 def test_from_saelens(tmp_path, name, options, subtract):
     inference(name, apply_b_dec_to_input=subtract, **options).save_model(tmp_path)
-    assert_same(load(tmp_path), import_sae(tmp_path))
+    assert_same(load(tmp_path), import_sae(tmp_path), inputs())
 
 
 @pytest.mark.parametrize("name", ["transcoder", "jumprelu_transcoder"])
 def test_transcoders_from_saelens(tmp_path, name):
     inference(name, apply_b_dec_to_input=False, d_out=D_OUT).save_model(tmp_path)
-    assert_same(load(tmp_path), import_sae(tmp_path, {"output_site": "out"}))
+    assert_same(load(tmp_path), import_sae(tmp_path, {"output_site": "out"}), inputs())
 
 
 @pytest.mark.parametrize("subtract", [False, True])
@@ -128,9 +118,9 @@ def test_what_saelens_has_trained(tmp_path, name, options, ours, subtract):
     assert found.cfg.architecture == ours
     assert found.cfg.settings.get("k") == (K if ours in ("topk", "batch_topk", "matryoshka") else None)
     assert found.cfg.settings["sparsity"] == 2.0 if name == "standard" else True
-    assert_same(load(tmp_path / "inference"), found)
+    assert_same(load(tmp_path / "inference"), found, inputs())
     sae.save_model(tmp_path / "checkpoint")
-    assert_same(import_sae(tmp_path / "checkpoint"), found)
+    assert_same(import_sae(tmp_path / "checkpoint"), found, inputs())
 
 
 def test_a_scale_that_saelens_has_not_folded(tmp_path):
@@ -139,7 +129,7 @@ def test_a_scale_that_saelens_has_not_folded(tmp_path):
     folded = load(tmp_path)
     folded.fold_activation_norm_scaling_factor(0.37)
     # SAELens folds the scale into b_dec, which it subtracts from raw activations: the same function.
-    assert_same(folded, import_sae(tmp_path, {"scale": 0.37}))
+    assert_same(folded, import_sae(tmp_path, {"scale": 0.37}), inputs())
 
 
 @pytest.mark.parametrize(
@@ -154,7 +144,7 @@ def test_folders_of_before_version_6(tmp_path, cfg):
     inference("standard").save_model(tmp_path)
     flat = {"d_in": D, "d_sae": M, "dtype": "torch.float32", "model_name": "gemma-2b-it", "hook_point_layer": 12}
     (tmp_path / "cfg.json").write_text(json.dumps(flat | cfg))
-    assert_same(load(tmp_path), import_sae(tmp_path))
+    assert_same(load(tmp_path), import_sae(tmp_path), inputs())
 
 
 @pytest.mark.parametrize("architecture", sorted(EXPORTS["saelens"]))
@@ -164,10 +154,10 @@ def test_to_saelens(tmp_path, architecture):
     save_sae(tmp_path / "ours", sae)
     export_sae(tmp_path / "ours", "saelens", tmp_path / "theirs")
     theirs = load(tmp_path / "theirs")
-    assert_same(theirs, sae)
+    assert_same(theirs, sae, inputs())
     theirs.save_model(tmp_path / "again")
     again = import_sae(tmp_path / "again", {"output_site": "out"} if architecture == "transcoder" else {})
-    assert_same(again, sae)
+    assert_same(again, sae, inputs())
 
 
 def test_frequencies_are_where_saelens_looks_for_them(tmp_path):
