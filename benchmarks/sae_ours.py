@@ -10,17 +10,21 @@ from sae_settings import Setting
 from torch import Tensor
 
 LOGGED_EVERY = 100
+NO_LATENT = -1e3
+"""A bias with which none is active."""
+
 CLIP = 1.0
 """Largest norm of the gradient of the summed squares, which both peers clip to."""
 
 
 def train(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch) -> Trained:
     """Train one SAE. variant: the precision of the factors of products."""
-    _run(rows, replace(setting, steps=1, warm_steps=0), variant, seed, None)  # compiles what is compiled
+    for bias in (0.0, NO_LATENT):  # compiles what is compiled: the dense way and the sparse one
+        _run(rows, replace(setting, steps=1, warm_steps=0), variant, seed, None, bias)
     return _run(rows, setting, variant, seed, watch)
 
 
-def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch | None) -> Trained:
+def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch | None, bias: float = 0.0) -> Trained:
     from policylens.sae.selection import in_memory
     from policylens.sae.settings import resolve
     from policylens.sae.training import Feed, Keeper, Training, advance, new_member
@@ -34,6 +38,7 @@ def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch |
     settings = resolve(settings_of(setting, variant))
     feed = Feed(in_memory(rows), settings, seed)
     member = new_member(settings, feed, seed, "cpu")
+    member.parameters["b_enc"] += bias
     keeper = None if watch is None else Watching()
 
     def watched(steps: Sequence[int]) -> Iterable[int]:

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from policylens.sae.parallel import over_range
+from policylens.sae.parallel import as_a_whole, by_rows
 from policylens.sae.precision import DTYPES
 
 Tensors = dict[str, Tensor]
 
-TILE_ELEMENTS = 2**20
+TILE_ELEMENTS = 2**19
+CHUNK_ELEMENTS = 2**26
 SMALLEST_TILE = 256
 TINY = 1e-30
 
@@ -139,7 +140,8 @@ class Architecture:
         """Write the loss's gradient into `into` (same names and shapes as `p`)."""
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in p.items()}
         rounded = self.factor_dtype is not torch.float32
-        with torch.enable_grad(), torch.autocast(x.device.type, self.factor_dtype, enabled=rounded):
+        precision = torch.autocast(x.device.type, self.factor_dtype, enabled=rounded)
+        with as_a_whole(), torch.enable_grad(), precision:
             terms = self.loss(leaves, x, target, memory, progress)
             slopes = torch.autograd.grad(terms.loss, list(leaves.values()), allow_unused=True)
         for name, slope in zip(leaves, slopes, strict=True):
@@ -167,10 +169,15 @@ class Architecture:
     def constrain(self, p: Tensors) -> None:
         """Bring the parameters back onto their constraint after a step, in place."""
 
+    def chunk_rows(self, x: Tensor) -> int:
+        """Rows whose (rows, m) block of latents is in memory at once."""
+        elements = CHUNK_ELEMENTS if x.device.type == "cpu" else 4 * CHUNK_ELEMENTS
+        return max(SMALLEST_TILE, elements // self.settings["latents"])
+
     def tile_rows(self, x: Tensor) -> int:
-        """Rows worked on at once: on a CPU so few that their (rows, m) block stays in its cache."""
+        """Rows worked on at once: on a CPU so few that their (rows, m) block stays in a core's cache."""
         if x.device.type != "cpu":
-            return max(SMALLEST_TILE, 256 * TILE_ELEMENTS // self.settings["latents"])
+            return self.chunk_rows(x)
         return max(SMALLEST_TILE, TILE_ELEMENTS // self.settings["latents"])
 
     def buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -199,7 +206,8 @@ class UnitNormDecoder(Architecture):
     def project(self, p: Tensors, gradients: Tensors) -> None:
         """Take the part along each decoder row out of that row's gradient."""
         if p["W_dec"].device.type == "cpu":
-            over_range(kernels().take_out_parallel, len(p["W_dec"]), gradients["W_dec"].numpy(), p["W_dec"].numpy())
+            loop = kernels().take_out_parallel
+            by_rows(lambda gradient, rows: loop(gradient.numpy(), rows.numpy()), gradients["W_dec"], p["W_dec"])
             return
         along = (gradients["W_dec"] * p["W_dec"]).sum(1, keepdim=True)
         gradients["W_dec"].addcmul_(p["W_dec"], along, value=-1)
@@ -208,7 +216,8 @@ class UnitNormDecoder(Architecture):
     def constrain(self, p: Tensors) -> None:
         """Bring every decoder row back to norm 1."""
         if p["W_dec"].device.type == "cpu":
-            over_range(kernels().normalise, len(p["W_dec"]), p["W_dec"].numpy(), np.float32(TINY))
+            loop = kernels().normalise
+            by_rows(lambda rows: loop(rows.numpy(), np.float32(TINY)), p["W_dec"])
             return
         p["W_dec"].div_(p["W_dec"].norm(dim=1, keepdim=True).clamp_min(TINY))
 

@@ -16,16 +16,7 @@ from policylens.sae import kernels
 from policylens.sae.architecture import Architecture, Tensors
 from policylens.sae.parallel import over_edges, over_range
 from policylens.sae.precision import Factors
-from policylens.sae.sparse_gradients import (
-    Code,
-    balanced,
-    comparable,
-    decode,
-    joined,
-    positive,
-    pre_activations,
-    products,
-)
+from policylens.sae.sparse_gradients import Code, balanced, positive
 
 SPARSE_BELOW = 0.1
 """Share of entries from which on differentiating the dense formula is faster, on the CPUs that were tried."""
@@ -49,16 +40,25 @@ class Entries:
 
     def products(self, a: Tensor, b: Tensor) -> np.ndarray:
         """<a[r], b[i]> of every entry, (e,) float32; a (n, d), b (m, d)."""
-        return products(self._code, a, b, b.new_zeros(self._m))
+        code, values, rows, columns = self._code, np.zeros(len(self.latents), np.float32), a.numpy(), b.numpy()
+        over_range(lambda i, j: kernels.products(*code.rows(i, j), rows[i:j], columns, values), len(rows))
+        return values
 
     def decode(self, values: np.ndarray, p: Tensors, target: Tensor, error: Tensor) -> Tensor:
         """Write values W_dec + b_dec - target to `error` (n, d_out); returns the sum of its squares, 0-d."""
-        return decode(self._code, values, p["W_dec"], p["b_dec"], target, error)
+        squares, goal, out = np.empty(len(target), np.float32), target.numpy(), error.numpy()
+        decoder = p["W_dec"].numpy(), p["b_dec"].numpy()
+
+        def part(i: int, j: int) -> None:
+            kernels.decode(*self._code.rows(i, j), values, *decoder, goal[i:j], out[i:j], squares[i:j])
+
+        over_range(part, len(goal))
+        return torch.from_numpy(squares).sum()
 
     def accumulate(self, weights: np.ndarray, matrix: Tensor, into: Tensor) -> None:
         """into[i] += sum of weights[e] matrix[r] over the entries of latent i; matrix (n, d), into (m, d)."""
-        first, rows, entries = self._by_latent
-        over_edges(kernels.accumulate, balanced(first), first, rows, entries, weights, matrix.numpy(), into.numpy())
+        given = *self._by_latent, weights, np.float32(1), matrix.numpy(), into.numpy()
+        over_edges(lambda start, stop: kernels.accumulate(start, stop, *given), balanced(self._by_latent[0]))
 
     def sums(self, weights: np.ndarray) -> Tensor:
         """(m,) sum of every latent's weights, float32."""
@@ -66,7 +66,7 @@ class Entries:
 
     @functools.cached_property
     def _by_latent(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return kernels.by_latent(*self._code, self._m)
+        return kernels.by_latent(*self._code, self._m, 0)
 
 
 def above(sae: Architecture, weights: Tensor, bias: Tensor, x: Tensor) -> Entries | None:
@@ -74,13 +74,18 @@ def above(sae: Architecture, weights: Tensor, bias: Tensor, x: Tensor) -> Entrie
 
     weights: (d_in, m). The factors' precision only chooses: an entry within its rounding of 0 may be missed or listed.
     """
-    factors = Factors({"W_enc": weights, "b_enc": bias}, sae.factor_dtype, sae.buffer)
-    codes, left = [], SPARSE_BELOW * len(x) * len(bias)
-    for tile in x.split(sae.tile_rows(x)):
-        dense, counts = comparable(pre_activations(sae, factors, tile)), np.empty(len(tile), np.int32)
-        over_range(kernels.count_positive, len(tile), dense, counts)
-        left -= int(counts.sum())
-        if left < 0:
-            return None
-        codes.append(positive(dense, counts))
-    return Entries(joined(codes), len(bias))
+    factors = Factors({"W_enc": weights, "b_enc": bias}, sae)
+    codes = over_range(positive(sae, factors, x, SPARSE_BELOW), len(x))
+    return None if any(code is None for code in codes) else Entries(joined(codes), len(bias))
+
+
+def joined(codes: list[Code]) -> Code:
+    """Codes of consecutive rows as one."""
+    if len(codes) == 1:
+        return codes[0]
+    offsets = np.cumsum([0, *(len(code.latents) for code in codes)])
+    return Code(
+        np.concatenate([code.starts + offset for code, offset in zip(codes, offsets, strict=False)]),
+        np.concatenate([code.counts for code in codes]),
+        np.concatenate([code.latents for code in codes]),
+    )

@@ -1,244 +1,155 @@
-"""Compiled loops over sparse codes on a CPU: pick the active latents, decode them, gather their gradients.
+"""Compiled loops over sparse codes on a CPU: decode them, go back through the decoder, gather gradients.
 
-A sparse code of n rows: row r has `counts[r]` entries from `starts[r]` on, each with a latent and a value; entries
-are in the order of rows. Pre-activations come as the bits of float32 or bfloat16 numbers, read as integers, which are
-in the same order as the numbers where these are positive. Every loop takes a range of rows or of latents and writes
-only there, so that ranges can run on several threads and the result does not depend on how many.
+A sparse code of n rows: row r has `counts[r]` entries from `starts[r]` on, each with a latent and a value; entries are
+in the order of rows. Matrices are float32, or bfloat16 as the int16 of its bits; sums are float32. A loop takes the
+rows, or the range of latents, that it works on and writes nothing else, so that several can run on threads.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 OPTIONS = {"nogil": True, "cache": True, "boundscheck": False}
 FAST = OPTIONS | {"fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 
-BLOCK = 16
-"""Latents whose maximum is taken together: one look tells whether any of them matters."""
+COLUMNS = 256
+"""Columns gathered at once, so that what many latents gather from fits into a cache."""
+
+
+@intrinsic
+def _number(typing, element):
+    """An element of a matrix as float32: it is one, or the bits of a bfloat16."""
+    if element == types.float32:
+        return types.float32(element), lambda context, builder, signature, arguments: arguments[0]
+
+    def widened(context, builder, signature, arguments):
+        bits = builder.zext(arguments[0], ir.IntType(32))
+        return builder.bitcast(builder.shl(bits, ir.IntType(32)(16)), ir.FloatType())
+
+    return types.float32(types.int16), widened
 
 
 @njit(**FAST)
-def _maxima(row, maxima):
-    """maxima[b] = the largest of row[b], row[b + blocks], row[b + 2 blocks]...: strided, so that vectors can do it."""
-    m, blocks = len(row), len(maxima)
-    for b in range(blocks):
-        maxima[b] = row[b]
-    first = blocks
-    while first + blocks <= m:
-        for b in range(blocks):
-            maxima[b] = max(maxima[b], row[first + b])
-        first += blocks
-    for b in range(m - first):
-        maxima[b] = max(maxima[b], row[first + b])
-
-
-@njit(**OPTIONS)
-def count_positive(start, stop, dense, counts):
-    """counts[r] = how many entries of row r of `dense` (n, m) are positive."""
-    for r in range(start, stop):
-        row = dense[r]
-        count = np.int32(0)
-        for c in range(len(row)):
-            count += np.int32(row[c] > 0)
-        counts[r] = count
-
-
-@njit(**OPTIONS)
-def list_positive(start, stop, dense, starts, latents):
-    """Write the indices of row r's positive entries to latents[starts[r]:starts[r + 1]]."""
-    m = dense.shape[1]
-    maxima = np.empty(max(1, 2 * m // BLOCK), dense.dtype)
-    for r in range(start, stop):
-        row, place = dense[r], starts[r]
-        _maxima(row, maxima)
-        for b in range(len(maxima)):
-            if maxima[b] > 0:
-                for c in range(b, m, len(maxima)):
-                    if row[c] > 0:
-                        latents[place] = c
-                        place += 1
-
-
-@njit(**OPTIONS)
-def _nth_largest(values, count, n):
-    """The n-th largest (n from 1) of values[:count], which are reordered (Hoare's selection)."""
-    low, high, target = 0, count - 1, n - 1
-    while low < high:
-        pivot = values[(low + high) >> 1]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if target <= j:
-            high = j
-        elif target >= i:
-            low = i
-        else:
-            break
-    return values[target]
+def _dots(row, matrix, latents, first, last, into):
+    """into[e] = <row, matrix[latents[e]]> for e from `first` on to before `last`, four at a time."""
+    width = len(row)
+    for e in range(first, last, 4):
+        e1, e2, e3 = min(e + 1, last - 1), min(e + 2, last - 1), min(e + 3, last - 1)
+        w0, w1, w2, w3 = matrix[latents[e]], matrix[latents[e1]], matrix[latents[e2]], matrix[latents[e3]]
+        s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+        for c in range(width):
+            s0 += row[c] * _number(w0[c])
+            s1 += row[c] * _number(w1[c])
+            s2 += row[c] * _number(w2[c])
+            s3 += row[c] * _number(w3[c])
+        into[e], into[e1], into[e2], into[e3] = s0, s1, s2, s3
 
 
 @njit(**FAST)
-def _above(row, maxima, floor, found, where):
-    """Collect the entries above `floor`, block by block; returns how many."""
-    count = 0
-    for b in range(len(maxima)):
-        if maxima[b] > floor:
-            for c in range(b, len(row), len(maxima)):
-                # Written first, kept if above: no branch to mispredict.
-                found[count] = row[c]
-                where[count] = c
-                count += row[c] > floor
-    return count
-
-
-@njit(**OPTIONS)
-def _emit(found, where, count, cut, k, latents):
-    """Write the k largest of the candidates, `cut` being the k-th: all above it, then equals as they were found."""
-    spare = k
-    for c in range(count):
-        spare -= found[c] > cut
-    taken = 0
-    for c in range(count):
-        take = found[c] > cut
-        if found[c] == cut and spare > 0:
-            spare -= 1
-            take = True
-        if take:
-            latents[taken] = where[c]
-            taken += 1
-    return taken
-
-
-@njit(**OPTIONS)
-def largest(start, stop, dense, latents, counts):
-    """The k largest positive entries of every row of `dense` (n, m), integers: their indices, in `latents` (n, k).
-
-    Exact. Only entries within `span` of the row's largest are looked at closely; if they are fewer than k, the span
-    grows, and if they are many, it shrinks to what this row needed. It changes the work and not the result.
-    """
-    m, k = dense.shape[1], latents.shape[1]
-    maxima = np.empty(max(1, m // BLOCK), dense.dtype)
-    scratch = np.empty(m, dense.dtype)
-    found, where = np.empty(m + 1, dense.dtype), np.empty(m + 1, np.int32)
-    nothing, span = np.int64(0), np.int64(2**40)
-    for r in range(start, stop):
-        _maxima(dense[r], maxima)
-        top = np.int64(maxima.max())
-        floor = max(nothing, top - span)
-        count = _above(dense[r], maxima, floor, found, where)
-        while count < k and floor > 0:
-            span += span // 4 + 1
-            floor = max(nothing, top - span)
-            count = _above(dense[r], maxima, floor, found, where)
-        cut = dense.dtype.type(0)
-        if count > k:
-            scratch[:count] = found[:count]
-            cut = _nth_largest(scratch, count, k)
-            if count > 2 * k:
-                span = (top - np.int64(cut)) + (top - np.int64(cut)) // 8
-        counts[r] = _emit(found, where, count, cut, k, latents[r])
-
-
-@njit(**OPTIONS)
-def histogram(start, stop, dense, edges, shift, bins):
-    """bins[b, v] = how many positive entries of rows edges[b]:edges[b + 1] are v when shifted right by `shift` bits."""
-    for b in range(start, stop):
-        counts = bins[b]
-        for r in range(edges[b], edges[b + 1]):
-            row = dense[r]
-            for c in range(len(row)):
-                if row[c] > 0:
-                    counts[row[c] >> shift] += 1
-
-
-@njit(**OPTIONS)
-def count_from(start, stop, dense, cut, above, equal):
-    """above[r], equal[r] = how many entries of row r are larger than `cut`, and how many are it."""
-    for r in range(start, stop):
-        row = dense[r]
-        larger, same = np.int32(0), np.int32(0)
-        for c in range(len(row)):
-            larger += np.int32(row[c] > cut)
-            same += np.int32(row[c] == cut)
-        above[r], equal[r] = larger, same
-
-
-@njit(**OPTIONS)
-def list_from(start, stop, dense, cut, starts, spare, latents):
-    """Write the indices of row r's entries above `cut`, and of spare[r] that are it, to latents[starts[r]:]."""
-    m = dense.shape[1]
-    maxima = np.empty(max(1, 2 * m // BLOCK), dense.dtype)
-    for r in range(start, stop):
-        row, place, left = dense[r], starts[r], spare[r]
-        _maxima(row, maxima)
-        for b in range(len(maxima)):
-            if maxima[b] >= cut:
-                for c in range(b, m, len(maxima)):
-                    take = row[c] > cut
-                    if row[c] == cut and left > 0:
-                        left -= 1
-                        take = True
-                    if take:
-                        latents[place] = c
-                        place += 1
+def _weight(weights, e, wanted):
+    """weights[e] if it is wanted, else 0."""
+    return weights[e] if wanted else np.float32(0)
 
 
 @njit(**FAST)
-def products(start, stop, starts, counts, latents, a, b, bias, values):
-    """values[e] = <a[r], b[i]> + bias[i] for entry e of row r with latent i; a (n, d), b (m, d)."""
-    for r in range(start, stop):
-        row = a[r]
-        for e in range(starts[r], starts[r] + counts[r]):
-            weights = b[latents[e]]
-            total = np.float32(0)
-            for c in range(len(row)):
-                total += row[c] * weights[c]
-            values[e] = total + bias[latents[e]]
+def _decode_row(values, decoder, latents, first, last, into):
+    """into += sum of values[e] decoder[latents[e]], four entries at a time: the row is read and written once for all."""
+    for e in range(first, last, 4):
+        e1, e2, e3 = min(e + 1, last - 1), min(e + 2, last - 1), min(e + 3, last - 1)
+        w0, w1, w2, w3 = decoder[latents[e]], decoder[latents[e1]], decoder[latents[e2]], decoder[latents[e3]]
+        v0, v1 = values[e], _weight(values, e1, e + 1 < last)
+        v2, v3 = _weight(values, e2, e + 2 < last), _weight(values, e3, e + 3 < last)
+        for c in range(len(into)):
+            into[c] += v0 * _number(w0[c]) + v1 * _number(w1[c]) + v2 * _number(w2[c]) + v3 * _number(w3[c])
 
 
 @njit(**FAST)
-def decode(start, stop, starts, counts, latents, values, decoder, decoder_bias, target, error, squares):
+def _square(row):
+    total = np.float32(0)
+    for c in range(len(row)):
+        total += row[c] * row[c]
+    return total
+
+
+@njit(**FAST)
+def products(starts, counts, latents, a, b, values):
+    """values[e] = <a[r], b[i]> for entry e of row r with latent i; a (n, d) float32, b (m, d)."""
+    for r in range(len(a)):
+        _dots(a[r], b, latents, starts[r], starts[r] + counts[r], values)
+
+
+@njit(**FAST)
+def relu_row(row, encoder, bias, latents, first, last, values):
+    """`relu_products` of one row."""
+    _dots(row, encoder, latents, first, last, values)
+    for e in range(first, last):
+        values[e] = max(values[e] + bias[latents[e]], np.float32(0))
+
+
+@njit(**FAST)
+def relu_products(starts, counts, latents, a, b, bias, values):
+    """values[e] = ReLU(<a[r], b[i]> + bias[i]) for entry e of row r with latent i; a (n, d) float32, b (m, d)."""
+    for r in range(len(a)):
+        relu_row(a[r], b, bias, latents, starts[r], starts[r] + counts[r], values)
+
+
+@njit(**FAST)
+def decode(starts, counts, latents, values, decoder, decoder_bias, target, error, squares):
     """error[r] = sum_e values[e] decoder[i] + decoder_bias - target[r]; squares[r] its squared norm; decoder (m, d)."""
-    d_out = decoder.shape[1]
-    for r in range(start, stop):
+    for r in range(len(target)):
         row = error[r]
-        for c in range(d_out):
+        for c in range(len(row)):
             row[c] = decoder_bias[c] - target[r, c]
-        e, end = starts[r], starts[r] + counts[r]
-        # Four at a time: the row is read and written once for all of them.
-        while e + 4 <= end:
-            v0, v1, v2, v3 = values[e], values[e + 1], values[e + 2], values[e + 3]
-            w0, w1 = decoder[latents[e]], decoder[latents[e + 1]]
-            w2, w3 = decoder[latents[e + 2]], decoder[latents[e + 3]]
-            for c in range(d_out):
-                row[c] += v0 * w0[c] + v1 * w1[c] + v2 * w2[c] + v3 * w3[c]
-            e += 4
-        while e < end:
-            v0, w0 = values[e], decoder[latents[e]]
-            for c in range(d_out):
-                row[c] += v0 * w0[c]
-            e += 1
-        total = np.float32(0)
-        for c in range(d_out):
-            total += row[c] * row[c]
-        squares[r] = total
+        _decode_row(values, decoder, latents, starts[r], starts[r] + counts[r], row)
+        squares[r] = _square(row)
+
+
+@njit(**FAST)
+def back_row(latents, first, last, values, error, decoder, factor, penalty, slopes):
+    """slopes[e] = factor <error, decoder[i]> + penalty[i] where values[e] is positive, else 0, of one row's entries."""
+    _dots(error, decoder, latents, first, last, slopes)
+    for e in range(first, last):
+        slope = factor * slopes[e] + penalty[latents[e]]
+        slopes[e] = slope if values[e] > 0 else np.float32(0)
+
+
+@njit(**FAST)
+def through(
+    starts, counts, latents, x, encoder, encoder_bias, decoder, decoder_bias, target, factor, penalty,
+    values, slopes, error, squares,
+):  # fmt: skip
+    """Forwards and back through a ReLU SAE, row by row, as long as the row's weights are in a cache.
+
+    values[e] = ReLU(<x[r], encoder[i]> + encoder_bias[i]); error and squares as `decode`;
+    slopes[e] = factor <error[r], decoder[i]> + penalty[i] where the value is positive, else 0.
+    """
+    for r in range(len(x)):
+        first, last, row = starts[r], starts[r] + counts[r], error[r]
+        relu_row(x[r], encoder, encoder_bias, latents, first, last, values)
+        for c in range(len(row)):
+            row[c] = decoder_bias[c] - target[r, c]
+        _decode_row(values, decoder, latents, first, last, row)
+        squares[r] = _square(row)
+        back_row(latents, first, last, values, row, decoder, factor, penalty, slopes)
+
+
+@njit(**FAST)
+def back(starts, counts, latents, values, error, decoder, factor, penalty, slopes):
+    """`back_row` for every row."""
+    for r in range(len(error)):
+        back_row(latents, starts[r], starts[r] + counts[r], values, error[r], decoder, factor, penalty, slopes)
 
 
 @njit(**OPTIONS)
-def group(start, stop, starts, counts, latents, edges, block_starts, block_counts):
+def group(starts, counts, latents, edges, block_starts, block_counts):
     """Order each row's entries by block: latent i is in block b if edges[b] <= i < edges[b + 1].
 
     block_starts[b, r], block_counts[b, r]: where block b's entries of row r begin then, and how many they are.
     """
-    for r in range(start, stop):
+    for r in range(len(starts)):
         place = starts[r]
         row = latents[place : place + counts[r]].copy()
         for b in range(len(edges) - 1):
@@ -251,8 +162,11 @@ def group(start, stop, starts, counts, latents, edges, block_starts, block_count
 
 
 @njit(**OPTIONS)
-def by_latent(starts, counts, latents, m):
-    """The entries ordered by latent: (first (m + 1,), rows, entries); latent i's are first[i]:first[i + 1]."""
+def by_latent(starts, counts, latents, m, number):
+    """The entries ordered by latent: (first (m + 1,), rows, entries); latent i's are first[i]:first[i + 1].
+
+    number: of the first row; `rows` counts on from it.
+    """
     first = np.zeros(m + 1, np.int64)
     for r in range(len(counts)):
         for e in range(starts[r], starts[r] + counts[r]):
@@ -264,82 +178,61 @@ def by_latent(starts, counts, latents, m):
     for r in range(len(counts)):
         for e in range(starts[r], starts[r] + counts[r]):
             i = latents[e]
-            rows[place[i]], entries[place[i]] = r, e
+            rows[place[i]], entries[place[i]] = number + r, e
             place[i] += 1
     return first, rows, entries
 
 
 @njit(**FAST)
-def gather(
-    start, stop, first, rows, entries, values, x, error, decoder, factor, penalty, to_decoder, to_encoder, to_bias, sums
-):
-    """Add the gradients of some latents, over all rows: matrices (m, d_out) and (m, d_in).
+def _add_rows(first, last, rows, entries, weights, factor, matrix, start, stop, into):
+    """into[start:stop] += factor sum_p weights[entries[p]] matrix[rows[p], start:stop] over p, eight at a time."""
+    for p in range(first, last, 8):
+        p1, p2, p3, p4 = min(p + 1, last - 1), min(p + 2, last - 1), min(p + 3, last - 1), min(p + 4, last - 1)
+        p5, p6, p7 = min(p + 5, last - 1), min(p + 6, last - 1), min(p + 7, last - 1)
+        x0, x1, x2, x3 = matrix[rows[p]], matrix[rows[p1]], matrix[rows[p2]], matrix[rows[p3]]
+        x4, x5, x6, x7 = matrix[rows[p4]], matrix[rows[p5]], matrix[rows[p6]], matrix[rows[p7]]
+        # Those beyond the last are the last again, with the weight 0.
+        w0, w1 = factor * weights[entries[p]], factor * _weight(weights, entries[p1], p + 1 < last)
+        w2 = factor * _weight(weights, entries[p2], p + 2 < last)
+        w3 = factor * _weight(weights, entries[p3], p + 3 < last)
+        w4 = factor * _weight(weights, entries[p4], p + 4 < last)
+        w5 = factor * _weight(weights, entries[p5], p + 5 < last)
+        w6 = factor * _weight(weights, entries[p6], p + 6 < last)
+        w7 = factor * _weight(weights, entries[p7], p + 7 < last)
+        for c in range(np.uint64(start), np.uint64(stop)):  # unsigned: no index from the end, so that vectors can do it
+            into[c] += (
+                (w0 * _number(x0[c]) + w1 * _number(x1[c]) + w2 * _number(x2[c]) + w3 * _number(x3[c]))
+                + (w4 * _number(x4[c]) + w5 * _number(x5[c]) + w6 * _number(x6[c]) + w7 * _number(x7[c]))
+            )  # fmt: skip
 
-    With slope_ri = factor <error[r], decoder[i]> + penalty[i] where the value f_ri is positive (else 0):
-    to_decoder[i] += factor sum_r f_ri error[r], to_encoder[i] += sum_r slope_ri x[r], to_bias[i] += sum_r slope_ri,
-    sums[i] += sum_r f_ri.
+
+@njit(**FAST)
+def accumulate(start, stop, first, rows, entries, weights, factor, matrix, into):
+    """into[i] += factor sum over the entries e of latent i, in row r, of weights[e] matrix[r], for start <= i < stop.
+
+    matrix (n, d), into (m, d) float32.
     """
-    d_in, d_out = x.shape[1], error.shape[1]
-    zero = np.float32(0)
-    for i in range(start, stop):
-        decoder_row, encoder_row, weights = to_decoder[i], to_encoder[i], decoder[i]
-        last = first[i + 1] - 1
-        place = first[i]
-        while place <= last:
-            # Four rows at a time; those beyond the last are the last again, with value and slope 0.
-            p1, p2, p3 = min(place + 1, last), min(place + 2, last), min(place + 3, last)
-            r0, r1, r2, r3 = rows[place], rows[p1], rows[p2], rows[p3]
-            v0 = values[entries[place]]
-            v1 = values[entries[p1]] if place + 1 <= last else zero
-            v2 = values[entries[p2]] if place + 2 <= last else zero
-            v3 = values[entries[p3]] if place + 3 <= last else zero
-            e0, e1, e2, e3 = error[r0], error[r1], error[r2], error[r3]
-            s0, s1, s2, s3 = zero, zero, zero, zero
-            for c in range(d_out):
-                s0 += e0[c] * weights[c]
-                s1 += e1[c] * weights[c]
-                s2 += e2[c] * weights[c]
-                s3 += e3[c] * weights[c]
-            s0 = factor * s0 + penalty[i] if v0 > 0 else zero
-            s1 = factor * s1 + penalty[i] if v1 > 0 else zero
-            s2 = factor * s2 + penalty[i] if v2 > 0 else zero
-            s3 = factor * s3 + penalty[i] if v3 > 0 else zero
-            sums[i] += v0 + v1 + v2 + v3
-            to_bias[i] += s0 + s1 + s2 + s3
-            v0, v1, v2, v3 = factor * v0, factor * v1, factor * v2, factor * v3
-            for c in range(d_out):
-                decoder_row[c] += v0 * e0[c] + v1 * e1[c] + v2 * e2[c] + v3 * e3[c]
-            x0, x1, x2, x3 = x[r0], x[r1], x[r2], x[r3]
-            for c in range(d_in):
-                encoder_row[c] += s0 * x0[c] + s1 * x1[c] + s2 * x2[c] + s3 * x3[c]
-            place += 4
-
-
-@njit(**FAST)
-def accumulate(start, stop, first, rows, entries, weights, matrix, into):
-    """into[i] += sum over latent i's entries e, in row r, of weights[e] matrix[r]; matrix (n, d), into (m, d)."""
     width = matrix.shape[1]
-    for i in range(start, stop):
-        row, place, end = into[i], first[i], first[i + 1]
-        while place + 4 <= end:
-            w0, w1 = weights[entries[place]], weights[entries[place + 1]]
-            w2, w3 = weights[entries[place + 2]], weights[entries[place + 3]]
-            x0, x1 = matrix[rows[place]], matrix[rows[place + 1]]
-            x2, x3 = matrix[rows[place + 2]], matrix[rows[place + 3]]
-            for c in range(width):
-                row[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c]
-            place += 4
-        while place < end:
-            w0, x0 = weights[entries[place]], matrix[rows[place]]
-            for c in range(width):
-                row[c] += w0 * x0[c]
-            place += 1
+    for column in range(0, width, COLUMNS):
+        end = min(column + COLUMNS, width)
+        for i in range(start, stop):
+            _add_rows(first[i], first[i + 1], rows, entries, weights, factor, matrix, column, end, into[i])
 
 
 @njit(**FAST)
-def take_out_parallel(start, stop, gradient, weights):
-    """gradient[i] -= <gradient[i], weights[i]> weights[i], for weights (m, d) of norm 1."""
+def add_up(start, stop, first, entries, weights, into):
+    """into[i] += sum of the weights of latent i's entries, for start <= i < stop."""
     for i in range(start, stop):
+        total = np.float32(0)
+        for p in range(first[i], first[i + 1]):
+            total += weights[entries[p]]
+        into[i] += total
+
+
+@njit(**FAST)
+def take_out_parallel(gradient, weights):
+    """gradient[i] -= <gradient[i], weights[i]> weights[i], for weights (m, d) of norm 1."""
+    for i in range(len(weights)):
         along = np.float32(0)
         for c in range(weights.shape[1]):
             along += gradient[i, c] * weights[i, c]
@@ -348,12 +241,9 @@ def take_out_parallel(start, stop, gradient, weights):
 
 
 @njit(**FAST)
-def normalise(start, stop, weights, tiny):
+def normalise(weights, tiny):
     """Bring every row of weights (m, d) to norm 1."""
-    for i in range(start, stop):
-        square = np.float32(0)
-        for c in range(weights.shape[1]):
-            square += weights[i, c] * weights[i, c]
-        scale = np.float32(1) / max(np.sqrt(square), tiny)
+    for i in range(len(weights)):
+        scale = np.float32(1) / max(np.sqrt(_square(weights[i])), tiny)
         for c in range(weights.shape[1]):
             weights[i, c] *= scale

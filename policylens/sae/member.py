@@ -11,6 +11,7 @@ from torch import Tensor
 from policylens.sae import resampling
 from policylens.sae.architecture import SINCE, Tensors, Terms
 from policylens.sae.architectures import build
+from policylens.sae.optimiser import Adam
 
 
 class Member:
@@ -41,13 +42,8 @@ class Member:
         self.seed = seed
         self.step = 0
         self._per_square = self.architecture.per_square(self.parameters["b_dec"].shape[0])
-        self._views = [_contiguous(tensor) for tensor in self.parameters.values()]
-        for view, gradient in zip(self._views, self.gradients.values(), strict=True):
-            view.grad = _contiguous(gradient)
-        self.optimiser = torch.optim.Adam(self._views, lr=settings["learning_rate"], fused=device != "mps")
-        for view in self._views:
-            zeros = {kind: torch.zeros_like(view) for kind in ("exp_avg", "exp_avg_sq")}
-            self.optimiser.state[view] = {"step": torch.zeros((), dtype=torch.float32, device=device), **zeros}
+        blocks = ([_contiguous(tensor) for tensor in kind.values()] for kind in (self.parameters, self.gradients))
+        self._optimiser = Adam(*blocks, settings["learning_rate"])
         self.first_bad_step = torch.full((), -1, dtype=torch.int64, device=device)
 
     @property
@@ -57,13 +53,13 @@ class Member:
 
     def moments(self) -> list[Tensors]:
         """Adam's exp_avg and exp_avg_sq of each parameter in turn, W_enc's as an (m, d_in) block."""
-        return [self.optimiser.state[view] for view in self._views]
+        return self._optimiser.moments
 
     def go_to(self, step: int) -> None:
         """Count on from a step whose parameters, moments and memory have been put back."""
         self.step = step
-        for state in self.moments():
-            state["step"].fill_(float(step))
+        for count in self._optimiser.steps:
+            count.fill_(float(step))
 
     @property
     def finished(self) -> Tensors:
@@ -75,27 +71,17 @@ class Member:
         goal = x if target is None else target
         terms = self.architecture.gradients(self.parameters, x, goal, self.gradients, self.memory, self.progress)
         self.architecture.project(self.parameters, self.gradients)
-        self._clip()
+        if self.settings["gradient_clip"] is not None:
+            self._optimiser.clip(self.settings["gradient_clip"] * self._per_square)
         self._watch(terms.loss)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings["learning_rate"] * decay(self.progress, self.settings["learning_rate_decay"])
-        self.optimiser.step()
+        falling = decay(self.progress, self.settings["learning_rate_decay"])
+        self._optimiser.step(self.settings["learning_rate"] * falling)
         self.architecture.constrain(self.parameters)
         self._remember(terms, len(x))
         self.step += 1
         if resampling.due(self):
             resampling.resample(self, x, goal)
         return terms
-
-    def _clip(self) -> None:
-        limit = self.settings["gradient_clip"]
-        if limit is None:
-            return
-        limit *= self._per_square
-        norm = torch.nn.utils.get_total_norm([view.grad for view in self._views])
-        if norm.device.type == "cpu" and norm <= limit:
-            return  # scaling by 1 would be a pass over all gradients; elsewhere asking would wait for the device
-        torch.nn.utils.clip_grads_with_norm_(self._views, limit, norm)
 
     def _remember(self, terms: Terms, rows: int) -> None:
         self.memory[SINCE].add_(rows).masked_fill_(terms.fired, 0)

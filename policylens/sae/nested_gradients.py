@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,15 +11,16 @@ from torch import Tensor
 from policylens.sae import kernels
 from policylens.sae.architecture import Tensors
 from policylens.sae.auxiliary import WithAuxiliary
-from policylens.sae.parallel import over_edges, over_range
+from policylens.sae.parallel import over_range
+from policylens.sae.precision import Factors, raw, rounded
 from policylens.sae.sparse_gradients import (
     Code,
+    Pass,
     Sums,
     add_auxiliary,
-    balanced,
-    decode,
-    relu_values,
-    smallest_positive,
+    blocks_of_rows,
+    gather,
+    start_from_zero,
 )
 
 
@@ -28,65 +31,63 @@ def nested_gradients(
     target: Tensor,
     code: Code,
     widths: list[int],
+    factors: Factors,
     into: Tensors,
     dead: Tensor,
-) -> tuple[Tensor, Sums]:
-    """Write the gradient of sum_l mean ||error_l||^2 / d_out, and of AuxK, into `into`; returns the loss and sums.
+) -> tuple[Tensor, Sums, float]:
+    """Write the gradient of sum_l mean ||error_l||^2 / d_out, and of AuxK, into `into`.
 
     error_l = f_1..w W_dec,1..w + b_dec - target for the prefix l of width w. A latent of block b (in prefix b, but not
     in b - 1) is part of the prefixes from b on: its gradient is that of one error, G_b = sum_(l >= b) error_l. The
-    sums' squares are those of the last prefix, the whole dictionary, whose error AuxK models. The code is reordered.
+    code is reordered. Returns the loss, sums, and the smallest positive value; the sums' squares are those of the last
+    prefix, the whole dictionary, whose error AuxK models.
     """
-    for gradient in into.values():
-        gradient.zero_()
-    size, edges = target.numel(), np.array([0, *widths])
-    blocks = _blocks(code, edges)
-    values = relu_values(p, x, code)
-    errors, squares = _errors(sae, p, target, blocks, values)
+    start_from_zero(into)
+    edges, factor, m = np.array([0, *widths]), 2 / target.numel(), len(p["b_enc"])
+    errors = [sae.buffer(f"errors of prefix {number}", tuple(target.shape), target) for number in range(len(widths))]
+    x_factor = rounded(sae.buffer, "x", x, sae.factor_dtype)
+    error_factors = [
+        rounded(sae.buffer, f"error {number}", error, sae.factor_dtype) for number, error in enumerate(errors)
+    ]
+
+    def through(start: int, stop: int) -> Pass:
+        rows = slice(start, stop)
+        prefixes, part = [error[rows] for error in errors], code.rows(start, stop)
+        found = _through(factors, x[rows], target[rows], part, edges, prefixes, factor)
+        for exact, copy in ((x, x_factor), *zip(errors, error_factors, strict=True)):
+            if copy is not exact:
+                copy[rows].copy_(exact[rows])
+        return Pass(*found, prefixes[0].sum(0), blocks_of_rows(part, m, start))
+
+    passes = over_range(through, len(x))
+    sums = torch.zeros_like(p["b_enc"])
+    for error, latents in zip(error_factors, pairwise(edges.tolist()), strict=True):
+        sums += gather(passes, error, x_factor, factor, into, latents)
+    into["b_dec"].add_(sum(part.errors for part in passes), alpha=factor)
+    squares = torch.stack([part.squares.sum(1) for part in passes]).sum(0)
     auxiliary = add_auxiliary(sae, p, x, errors[-1], into, dead) if len(dead) else 0.0
-    sums = _add_blocks(p, x, code, edges, values, errors, 2 / size, into)
-    return sum(squares) / size + auxiliary, Sums(squares[-1], sums, smallest_positive(values))
+    smallest = min(part.smallest for part in passes)
+    return squares.sum() / target.numel() + auxiliary, Sums(squares[-1], sums), smallest
 
 
-def _blocks(code: Code, edges: np.ndarray) -> list[Code]:
-    """The entries of every block, as codes that share the latents of the whole, which are reordered."""
-    shape = (len(edges) - 1, len(code.starts))
-    starts, counts = np.empty(shape, np.int64), np.empty(shape, np.int32)
-    over_range(kernels.group, shape[1], *code, edges, starts, counts)
-    return [Code(first, count, code.latents) for first, count in zip(starts, counts, strict=True)]
-
-
-def _errors(
-    sae: WithAuxiliary, p: Tensors, target: Tensor, blocks: list[Code], values: np.ndarray
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Every prefix's error (n, d_out), decoded from the one before and its own block, and the sums of their squares."""
-    errors, squares, bias, rest = [], [], p["b_dec"], target
-    for number, block in enumerate(blocks):
-        error = sae.buffer(f"errors of prefix {number}", tuple(target.shape), target)
-        squares.append(decode(block, values, p["W_dec"], bias, rest, error))
-        errors.append(error)
-        bias, rest = torch.zeros_like(bias), torch.neg(error, out=sae.buffer("rest", tuple(target.shape), target))
-    return errors, squares
-
-
-def _add_blocks(
-    p: Tensors,
-    x: Tensor,
-    code: Code,
-    edges: np.ndarray,
-    values: np.ndarray,
-    errors: list[Tensor],
-    factor: float,
-    into: Tensors,
-) -> Tensor:
-    """Add the gradient of factor/2 sum_l ||error_l||^2 to `into`; every latent's sum of values. Errors become G_b."""
-    index = kernels.by_latent(*code, edges[-1])
-    sums, nothing = np.zeros((2, edges[-1]), np.float32)
-    gradients = into["W_dec"].numpy(), into["W_enc"].T.numpy(), into["b_enc"].numpy()
-    for block in reversed(range(len(errors))):
-        if block + 1 < len(errors):
-            errors[block] += errors[block + 1]
-        fixed = (x.numpy(), errors[block].numpy(), p["W_dec"].numpy(), np.float32(factor), nothing, *gradients, sums)
-        over_edges(kernels.gather, balanced(index[0], edges[block], edges[block + 1]), *index, values, *fixed)
-    into["b_dec"].add_(errors[0].sum(0), alpha=factor)
-    return torch.from_numpy(sums)
+def _through(
+    factors: Factors, x: Tensor, target: Tensor, code: Code, edges: np.ndarray, errors: list[Tensor], factor: float
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Rows forwards and back: (prefixes, n) squared errors, every entry's value and slope. `errors` become G_b."""
+    values, slopes = np.zeros((2, len(code.latents)), np.float32)
+    starts, counts = (np.empty((len(errors), len(x)), dtype) for dtype in (np.int64, np.int32))
+    kernels.group(*code, edges, starts, counts)
+    bias, decoder = factors.exact("b_enc").numpy(), raw(factors["W_dec"])
+    kernels.relu_products(*code, x.numpy(), raw(factors["W_enc"].T), bias, values)
+    squares, rest, bias_left = np.empty((len(errors), len(x)), np.float32), target, factors.exact("b_dec").numpy()
+    for number, error in enumerate(errors):
+        block = starts[number], counts[number], code.latents
+        kernels.decode(*block, values, decoder, bias_left, rest.numpy(), error.numpy(), squares[number])
+        rest, bias_left = -error, np.zeros_like(bias_left)
+    nothing = np.zeros_like(bias)
+    for number in reversed(range(len(errors))):
+        if number + 1 < len(errors):
+            errors[number] += errors[number + 1]
+        block = starts[number], counts[number], code.latents
+        kernels.back(*block, values, errors[number].numpy(), decoder, np.float32(factor), nothing, slopes)
+    return torch.from_numpy(squares), values, slopes

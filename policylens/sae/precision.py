@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from policylens.sae.parallel import by_rows
+
+if TYPE_CHECKING:
+    from policylens.sae.architecture import Architecture
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Factors:
-    """Parameters in the precision of products, by name, each converted when first asked for.
+    """Parameters in the precision of products, by name.
 
-    buffer: gives memory that is kept from step to step (`Architecture.buffer`).
+    sae: whose precision and memory are used.
     """
 
-    def __init__(self, p: Mapping[str, Tensor], dtype: torch.dtype, buffer: Callable[..., Tensor]) -> None:
-        self._p, self._dtype, self._buffer = p, dtype, buffer
-        self._made: dict[str, Tensor] = {}
+    def __init__(self, p: Mapping[str, Tensor], sae: Architecture) -> None:
+        self._exact = p
+        self._factors = {name: _factor(name, tensor, sae) for name, tensor in p.items()}
+
+    def exact(self, name: str) -> Tensor:
+        """The parameter itself."""
+        return self._exact[name]
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor = self._p[name]
-        if tensor.dtype is self._dtype:
-            return tensor
-        if name not in self._made:
-            block = tensor if tensor.is_contiguous() else tensor.T
-            like = torch.empty(0, dtype=self._dtype, device=tensor.device)
-            copy = self._buffer(f"factor {name} {tuple(block.shape)}", tuple(block.shape), like).copy_(block)
-            self._made[name] = copy if block is tensor else copy.T
-        return self._made[name]
+        return self._factors[name]
+
+
+def _factor(name: str, tensor: Tensor, sae: Architecture) -> Tensor:
+    block = tensor if tensor.is_contiguous() else tensor.T
+    copy = rounded(sae.buffer, f"{name} {tuple(block.shape)}", block, sae.factor_dtype)
+    if copy is not block:
+        by_rows(Tensor.copy_, copy, block)
+    return copy if block is tensor else copy.T
+
+
+def rounded(buffer: Callable[..., Tensor], name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Memory for a copy of a contiguous tensor in another precision, or the tensor itself if it has it."""
+    if tensor.dtype is dtype:
+        return tensor
+    return buffer(f"rounded {name}", tuple(tensor.shape), torch.empty(0, dtype=dtype, device=tensor.device))
+
+
+def raw(matrix: Tensor) -> np.ndarray:
+    """The numpy array of a float32 tensor on the CPU; of a bfloat16 one, its bits as int16."""
+    return matrix.view(torch.int16).numpy() if matrix.dtype is torch.bfloat16 else matrix.numpy()
 
 
 def add_product(into: Tensor, a: Tensor, b: Tensor) -> None:

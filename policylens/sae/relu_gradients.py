@@ -1,26 +1,22 @@
-"""Gradients of ReLU architectures: densely in tiles while many latents are active, then through sparse codes."""
+"""Gradients of ReLU architectures: by dense products while many latents are active, then through sparse codes."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
-from policylens.sae import kernels
 from policylens.sae.architecture import Architecture, Tensors
 from policylens.sae.parallel import over_range
-from policylens.sae.precision import Factors, add_product
-from policylens.sae.sparse_gradients import Code, add_code, comparable, joined, positive, pre_activations
+from policylens.sae.precision import Factors, add_product, rounded
+from policylens.sae.sparse_gradients import Sums, add_code, encoded, positive, start_from_zero, tiles
 
-SPARSE_BELOW = 0.04
+SPARSE_BELOW = 0.12
 """Share of active latents from which on the dense products are faster, on the CPUs that were tried."""
 
-
-class Sums:
-    """What a pass over all rows adds up: `squares`, of the errors, 0-d; `latents`, every latent's values, (m,)."""
-
-    def __init__(self, like: Tensor) -> None:
-        self.squares, self.latents = like.new_zeros(()), torch.zeros_like(like)
+Result = TypeVar("Result")
 
 
 @torch.no_grad()
@@ -30,91 +26,84 @@ def relu_gradients(
     """Write the gradient of factor/2 sum ||f W_dec + b_dec - target||^2 + sum_i penalty_i sum_r f_ri into `into`.
 
     f = ReLU(x W_enc + b_enc). penalty: (m,), taken as constant: its own dependence on the decoder is the caller's.
-    Each tile of rows goes the way that is faster for it; which one follows from its own latents.
+    Rows are worked on in chunks whose latents fit into memory; each goes the way that is faster for it, which follows
+    from its own latents.
     """
-    for gradient in into.values():
-        gradient.zero_()
-    sums, size = Sums(p["b_enc"]), sae.tile_rows(x)
-    factors = Factors(p, sae.factor_dtype, sae.buffer)
-    left: list[tuple[slice, Code]] = []
+    start_from_zero(into)
+    factors, size, found = Factors(p, sae), sae.chunk_rows(x), []
     for first in range(0, len(x), size):
-        part = slice(first, first + size)
-        latents = pre_activations(sae, factors, x[part])
-        code = _sparse_code(latents)
-        if code is None:
-            _add_dense(sae, factors, x[part], target[part], latents, into, factor, penalty, sums)
-        else:
-            left.append((part, code))
-    for part, code in _runs(left):
-        _add_sparse(sae, p, x[part], target[part], code, into, factor, penalty, sums)
-    return sums
+        part = x[first : first + size], target[first : first + size]
+        found.append(_chunk(sae, factors, *part, into, factor, penalty))
+    return Sums(*(torch.stack(parts).sum(0) for parts in zip(*found, strict=True)))
 
 
-def _sparse_code(latents: Tensor) -> Code | None:
-    """The active latents of a tile, or None where the dense way is faster."""
-    if latents.device.type != "cpu":
-        return None
-    dense, counts = comparable(latents), np.empty(len(latents), np.int32)
-    over_range(kernels.count_positive, len(latents), dense, counts)
-    return positive(dense, counts) if counts.sum() < SPARSE_BELOW * dense.size else None
-
-
-def _runs(tiles: list[tuple[slice, Code]]) -> list[tuple[slice, Code]]:
-    """Neighbouring tiles joined."""
-    runs: list[tuple[slice, list[Code]]] = []
-    for part, code in tiles:
-        if runs and runs[-1][0].stop == part.start:
-            runs[-1] = (slice(runs[-1][0].start, part.stop), [*runs[-1][1], code])
-        else:
-            runs.append((part, [code]))
-    return [(part, joined(codes)) for part, codes in runs]
-
-
-def _add_sparse(
-    sae: Architecture,
-    p: Tensors,
-    x: Tensor,
-    target: Tensor,
-    code: Code,
-    into: Tensors,
-    factor: float,
-    penalty: Tensor,
-    sums: Sums,
-) -> None:
-    error = sae.buffer("errors", tuple(target.shape), target)
-    added = add_code(sae, p, x, target, code, into, error, factor, penalty)
-    sums.squares += added.squares
-    sums.latents += added.latents
+def _chunk(
+    sae: Architecture, factors: Factors, x: Tensor, target: Tensor, into: Tensors, factor: float, penalty: Tensor
+) -> Sums:
+    latents = sae.buffer("latents", (len(x), len(penalty)), factors["b_enc"])
+    if x.device.type == "cpu":
+        error = sae.buffer("errors", tuple(target.shape), target)
+        added = add_code(
+            sae, factors, x, target, positive(sae, factors, x, SPARSE_BELOW, latents), into, error, factor, penalty
+        )
+        if added is not None:
+            return added[0]
+    else:
+        encoded(sae, factors, x, latents)
+    return _add_dense(sae, factors, x, target, latents, into, factor, penalty)
 
 
 def _add_dense(
     sae: Architecture,
-    p: Factors,
+    factors: Factors,
     x: Tensor,
     target: Tensor,
     latents: Tensor,
     into: Tensors,
     factor: float,
     penalty: Tensor,
-    sums: Sums,
-) -> None:
-    """One tile by full products. p: parameters in the precision of products; all else is float32.
+) -> Sums:
+    """Add the gradient by full products. Factors have their precision; all else is float32.
 
     With E = f W_dec + b_dec - target and S = factor E W_dec^T + penalty where f > 0: dL/dW_dec = factor f^T E,
-    dL/dW_enc = x^T S. Sums over rows are products with a row of ones, which is the fastest way in bfloat16.
+    dL/dW_enc = x^T S. First the rows, then ranges of latents over all rows. latents: x W_enc + b_enc, overwritten.
     """
-    dtype, rows = sae.factor_dtype, x.to(sae.factor_dtype)
-    f = latents.relu_()
-    decoded = torch.addmm(p["b_dec"], f, p["W_dec"], out=sae.buffer("decoded", tuple(target.shape), rows))
-    error = torch.sub(decoded, target, out=sae.buffer("error", tuple(target.shape), x))
-    sums.squares += torch.dot(error.view(-1), error.view(-1))
-    ones = rows.new_ones((1, len(x)))
-    sums.latents += torch.mm(ones, f)[0]
-    slopes = error.mul_(factor)
-    into["b_dec"] += slopes.sum(0)
-    slopes = slopes.to(dtype)
-    add_product(into["W_dec"], f.T, slopes)
-    back = torch.addmm(penalty.to(dtype), slopes, p["W_dec"].T, out=sae.buffer("back", tuple(f.shape), rows))
-    torch.ops.aten.threshold_backward.grad_input(back, f, 0.0, grad_input=back)
-    add_product(into["W_enc"].T, back.T, rows)
-    into["b_enc"] += torch.mm(ones, back)[0]
+    dtype, over = sae.factor_dtype, over_range if x.device.type == "cpu" else _whole
+    rows, slopes = (rounded(sae.buffer, name, like, dtype) for name, like in (("x", x), ("error", target)))
+    if slopes is target:
+        slopes = sae.buffer("slopes", tuple(target.shape), target)
+    back = sae.buffer("back", tuple(latents.shape), latents)
+
+    def through(start: int, stop: int) -> list[Tensor]:
+        sums = [target.new_zeros(shape) for shape in ((), penalty.shape, penalty.shape, target.shape[1:])]
+        for first, last in tiles(sae, x, start, stop):
+            f, part = latents[first:last].relu_(), slice(first, last)
+            ones, memory = f.new_ones((1, last - first)), (last - first, target.shape[1])
+            decoded = torch.addmm(factors["b_dec"], f, factors["W_dec"], out=sae.buffer(f"decoded {start}", memory, f))
+            error = torch.sub(decoded, target[part], out=sae.buffer(f"error {start}", memory, target))
+            sums[0] += torch.dot(error.view(-1), error.view(-1))
+            sums[1] += torch.mm(ones, f)[0]
+            sums[3] += error.mul_(factor).sum(0)
+            slopes[part].copy_(error)
+            if rows is not x:
+                rows[part].copy_(x[part])
+            torch.addmm(penalty.to(dtype), slopes[part], factors["W_dec"].T, out=back[part])
+            torch.ops.aten.threshold_backward.grad_input(back[part], f, 0.0, grad_input=back[part])
+            sums[2] += torch.mm(ones, back[part])[0]
+        return sums
+
+    def gather(start: int, stop: int) -> None:
+        add_product(into["W_dec"][start:stop], latents[:, start:stop].T, slopes)
+        add_product(into["W_enc"].T[start:stop], back[:, start:stop].T, rows)
+
+    squares, active_sums, to_encoder_bias, to_decoder_bias = (
+        torch.stack(parts).sum(0) for parts in zip(*over(through, len(x)), strict=True)
+    )
+    over(gather, len(penalty))
+    into["b_enc"] += to_encoder_bias
+    into["b_dec"] += to_decoder_bias
+    return Sums(squares, active_sums)
+
+
+def _whole(work: Callable[[int, int], Result], length: int) -> list[Result]:
+    return [work(0, length)]

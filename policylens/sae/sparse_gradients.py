@@ -1,24 +1,33 @@
 """Gradients on a CPU through sparse codes: what k active latents per row need, not what m would.
 
-Only the encoder's product is dense (all latents compete): about 2 d m + 12 k d floating-point operations per row, k
+Only the encoder's product is dense (all latents compete): about 2 d m + 8 k d floating-point operations per row, k
 being the active latents, where all products in full take 10 d m.
+
+Rows go forwards and back on as many threads as there are, each for itself; then the gradients are gathered latent by
+latent, from blocks of rows that fit into a cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from policylens.sae import kernels
+from policylens.sae import active, kernels
 from policylens.sae.architecture import Architecture, Tensors
-from policylens.sae.parallel import over_edges, over_range
-from policylens.sae.precision import Factors
+from policylens.sae.parallel import by_rows, over_edges, over_range, threads
+from policylens.sae.precision import Factors, raw, rounded
 
 if TYPE_CHECKING:
     from policylens.sae.auxiliary import WithAuxiliary
+
+ENTRIES_OF_A_LATENT = 8
+"""So many entries of a latent a block of rows should have: for each the gradient is read and written once."""
+
+SMALLEST_BLOCK = 256
 
 
 class Code(NamedTuple):
@@ -28,16 +37,46 @@ class Code(NamedTuple):
     counts: np.ndarray
     latents: np.ndarray
 
+    def rows(self, start: int, stop: int) -> Code:
+        """The code of these rows alone."""
+        return Code(self.starts[start:stop], self.counts[start:stop], self.latents)
 
-class Sums(NamedTuple):
-    """squares: sum over rows of the squared error, 0-d. latents: (m,) sum of every latent's values over rows.
 
-    smallest: the smallest positive value, infinity if there is none.
+Choose = Callable[[int, int], Code | None]
+"""The code of the rows start:stop, or None if it is not sparse enough."""
+
+
+class Block(NamedTuple):
+    """Entries of a block of rows by latent: i's are `first[i]` to `first[i + 1]` in `rows` and `entries`."""
+
+    first: np.ndarray
+    rows: np.ndarray
+    entries: np.ndarray
+
+
+class Pass(NamedTuple):
+    """A range of rows after they went through.
+
+    squares: (n,) squared errors. values, slopes: of every entry. errors: (d_out,) their sum. blocks: the entries.
     """
 
     squares: Tensor
+    values: np.ndarray
+    slopes: np.ndarray
+    errors: Tensor
+    blocks: list[Block]
+
+    @property
+    def smallest(self) -> float:
+        """The smallest positive value, infinity if there is none."""
+        return smallest_positive([self.values[block.entries] for block in self.blocks])
+
+
+class Sums(NamedTuple):
+    """squares: sum over rows of the squared error, 0-d. latents: (m,) sum of every latent's values over rows."""
+
+    squares: Tensor
     latents: Tensor
-    smallest: float
 
 
 def comparable(dense: Tensor) -> np.ndarray:
@@ -45,40 +84,70 @@ def comparable(dense: Tensor) -> np.ndarray:
     return dense.view(torch.int16 if dense.dtype is torch.bfloat16 else torch.int32).numpy()
 
 
-def pre_activations(sae: Architecture, p: Tensors | Factors, x: Tensor, name: str = "latents") -> Tensor:
-    """x W_enc + b_enc of a tile of rows, in the precision of products, in memory that is kept under a name.
+def tiles(sae: Architecture, x: Tensor, start: int, stop: int) -> list[tuple[int, int]]:
+    """Rows start:stop in pieces whose latents stay in a cache."""
+    size = sae.tile_rows(x)
+    return [(first, min(first + size, stop)) for first in range(start, stop, size)]
 
-    p: W_enc and b_enc in that precision.
+
+def encoded(sae: Architecture, factors: Factors, x: Tensor, out: Tensor) -> Tensor:
+    """x W_enc + b_enc of some rows, in the precision of products."""
+    return torch.addmm(factors["b_enc"], x.to(sae.factor_dtype), factors["W_enc"], out=out)
+
+
+def largest(sae: Architecture, factors: Factors, x: Tensor, k: int) -> Choose:
+    """Chooses the k largest positive latents of every row."""
+    m = len(factors["b_enc"])
+
+    def choose(start: int, stop: int) -> Code:
+        latents, counts = np.empty((stop - start, k), np.int32), np.empty(stop - start, np.int32)
+        for first, last in tiles(sae, x, start, stop):
+            out = sae.buffer(f"latents of {m} from {start}", (last - first, m), factors["b_enc"])
+            part = slice(first - start, last - start)
+            active.largest(comparable(encoded(sae, factors, x[first:last], out)), latents[part], counts[part])
+        return Code(np.arange(stop - start, dtype=np.int64) * k, counts, latents.reshape(-1))
+
+    return choose
+
+
+def positive(sae: Architecture, factors: Factors, x: Tensor, below: float, every: Tensor | None = None) -> Choose:
+    """Chooses all positive latents of rows if they are less than a share of all entries.
+
+    every: (n, m) in the precision of products, written in any case: x W_enc + b_enc.
     """
-    rows = x.to(sae.factor_dtype)
-    shape = (len(x), len(p["b_enc"]))
-    return torch.addmm(p["b_enc"], rows, p["W_enc"], out=sae.buffer(name, shape, rows))
+    m = len(factors["b_enc"])
+
+    def choose(start: int, stop: int) -> Code | None:
+        latents = np.empty(int(below * (stop - start) * m) + m, np.int32)
+        starts, counts, place = np.empty(stop - start, np.int64), np.empty(stop - start, np.int32), 0
+        for first, last in tiles(sae, x, start, stop):
+            if every is None:
+                out = sae.buffer(f"latents of {m} from {start}", (last - first, m), factors["b_enc"])
+            else:
+                out = every[first:last]
+            dense, part = comparable(encoded(sae, factors, x[first:last], out)), slice(first - start, last - start)
+            if place >= 0:
+                place = active.list_positive(dense, starts[part], counts[part], latents, place)
+            elif every is None:
+                break
+        return Code(starts, counts, latents[:place]) if place >= 0 else None
+
+    return choose
 
 
-def largest(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
-    """The k largest positive latents of every row, tile by tile."""
-    m = len(p["b_enc"])
-    factors = Factors(p, sae.factor_dtype, sae.buffer)
-    latents, counts = np.empty((len(x), k), np.int32), np.empty(len(x), np.int32)
-    first = 0
-    for tile in x.split(sae.tile_rows(x)):
-        dense = comparable(pre_activations(sae, factors, tile, f"latents of {m}"))
-        part = slice(first, first + len(tile))
-        over_range(kernels.largest, len(tile), dense, latents[part], counts[part])
-        first += len(tile)
-    return Code(np.arange(len(x), dtype=np.int64) * k, counts, latents.reshape(-1))
-
-
-def largest_of_batch(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
+def largest_of_batch(sae: Architecture, factors: Factors, x: Tensor, k: int) -> Code:
     """The n k largest positive latents of n rows together (fewer if fewer are positive)."""
-    factors = Factors(p, sae.factor_dtype, sae.buffer)
-    every = sae.buffer("latents of a batch", (len(x), len(p["b_enc"])), factors["b_enc"])
-    for tile, part in zip(x.split(sae.tile_rows(x)), every.split(sae.tile_rows(x)), strict=True):
-        torch.addmm(factors["b_enc"], tile.to(sae.factor_dtype), factors["W_enc"], out=part)
+    every = sae.buffer("latents of a batch", (len(x), len(factors["b_enc"])), factors["b_enc"])
+
+    def encode(start: int, stop: int) -> None:
+        for first, last in tiles(sae, x, start, stop):
+            encoded(sae, factors, x[first:last], every[first:last])
+
+    over_range(encode, len(x))
     dense = comparable(every)
     cut = nth_largest(dense, len(x) * k)
     above, equal = np.empty(len(x), np.int32), np.empty(len(x), np.int32)
-    over_range(kernels.count_from, len(x), dense, cut, above, equal)
+    over_range(lambda a, b: active.count_from(dense[a:b], cut, above[a:b], equal[a:b]), len(x))
     # Of entries equal to the smallest that is kept, the first ones are, so that there are n k in all.
     before = np.cumsum(equal) - equal
     spare = np.clip(len(x) * k - above.sum() - before, 0, equal).astype(np.int32)
@@ -87,18 +156,20 @@ def largest_of_batch(sae: Architecture, p: Tensors, x: Tensor, k: int) -> Code:
     counts = (above + spare).astype(np.int32)
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     latents = np.empty(starts[-1], np.int32)
-    over_range(kernels.list_from, len(x), dense, cut, starts, spare, latents)
+    over_range(lambda a, b: active.list_from(dense[a:b], cut, starts[a:b], spare[a:b], latents), len(x))
     return Code(starts[:-1], counts, latents)
 
 
 def nth_largest(dense: np.ndarray, n: int) -> np.integer:
     """The n-th largest entry of a matrix of integers, or 0 if fewer than n are positive."""
     shift = 8 * (dense.dtype.itemsize - 2)
-    blocks = max(1, min(torch.get_num_threads(), len(dense)))
-    edges = np.array([len(dense) * block // blocks for block in range(blocks + 1)])
-    bins = np.zeros((blocks, 2**15), np.int64)
-    over_range(kernels.histogram, blocks, dense, edges, shift, bins)
-    down = np.cumsum(bins.sum(0)[::-1])
+
+    def histogram(start: int, stop: int) -> np.ndarray:
+        bins = np.zeros(2**15, np.int64)
+        active.histogram(dense[start:stop], shift, bins)
+        return bins
+
+    down = np.cumsum(sum(over_range(histogram, len(dense)))[::-1])
     if down[-1] < n:
         return dense.dtype.type(0)
     position = int(np.searchsorted(down, n))
@@ -110,86 +181,113 @@ def nth_largest(dense: np.ndarray, n: int) -> np.integer:
     return np.partition(inside, len(inside) - rank)[len(inside) - rank]
 
 
-def positive(dense: np.ndarray, counts: np.ndarray) -> Code:
-    """All positive entries of a tile of pre-activations. counts: (n,) of `kernels.count_positive`."""
-    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-    latents = np.empty(starts[-1], np.int32)
-    over_range(kernels.list_positive, len(dense), dense, starts, latents)
-    return Code(starts[:-1], counts, latents)
-
-
-def joined(codes: list[Code]) -> Code:
-    """Codes of consecutive rows as one."""
-    if len(codes) == 1:
-        return codes[0]
-    offsets = np.cumsum([0, *(len(code.latents) for code in codes)])
-    return Code(
-        np.concatenate([code.starts + offset for code, offset in zip(codes, offsets, strict=False)]),
-        np.concatenate([code.counts for code in codes]),
-        np.concatenate([code.latents for code in codes]),
-    )
-
-
 def add_code(
     sae: Architecture,
-    p: Tensors,
+    factors: Factors,
     x: Tensor,
     target: Tensor,
-    code: Code,
+    choose: Choose,
     into: Tensors,
     error: Tensor,
     factor: float,
     penalty: Tensor,
-) -> Sums:
+) -> tuple[Sums, list[Pass]] | None:
     """Decode, and add the gradient of factor/2 sum ||error||^2 + sum_i penalty_i sum_r f_ri to `into`.
 
-    The penalty's own dependence on the decoder, if any, is left to the caller. p: float32 parameters. error:
-    (n, d_out), written: decoded - target. Values and errors are float32 whatever the precision of the factors was.
+    None, and nothing is added, if some part of the rows is not sparse enough. The penalty's own dependence on the
+    decoder, if any, is left to the caller. error: (n, d_out) float32, written: decoded - target.
     """
-    values = relu_values(p, x, code)
-    squares = decode(code, values, p["W_dec"], p["b_dec"], target, error)
-    first, rows, entries = kernels.by_latent(*code, len(penalty))
-    sums = np.zeros(len(penalty), np.float32)
-    gradients = into["W_dec"].numpy(), into["W_enc"].T.numpy(), into["b_enc"].numpy()
-    fixed = (error.numpy(), p["W_dec"].numpy(), np.float32(factor), penalty.numpy(), *gradients, sums)
-    over_edges(kernels.gather, balanced(first), first, rows, entries, values, x.numpy(), *fixed)
-    into["b_dec"].add_(error.sum(0), alpha=factor)
-    return Sums(squares, torch.from_numpy(sums), smallest_positive(values))
+    x_factor, error_factor = (
+        rounded(sae.buffer, name, tensor, sae.factor_dtype) for name, tensor in (("x", x), ("error", error))
+    )
+
+    def through(start: int, stop: int) -> Pass | None:
+        code = choose(start, stop)
+        if code is None:
+            return None
+        part = _through(factors, x[start:stop], target[start:stop], code, error[start:stop], factor, penalty)
+        blocks = blocks_of_rows(code, len(penalty), start)
+        for exact, copy in ((x, x_factor), (error, error_factor)):
+            if copy is not exact:
+                copy[start:stop].copy_(exact[start:stop])
+        return Pass(*part, error[start:stop].sum(0), blocks)
+
+    passes = over_range(through, len(x))
+    if any(part is None for part in passes):
+        return None
+    sums = gather(passes, error_factor, x_factor, factor, into)
+    into["b_dec"].add_(sum(part.errors for part in passes), alpha=factor)
+    return Sums(torch.cat([part.squares for part in passes]).sum(), sums), passes
 
 
-def products(code: Code, a: Tensor, b: Tensor, bias: Tensor) -> np.ndarray:
-    """<a[r], b[i]> + bias[i] of every entry, row r and latent i; a (n, d), b (m, d), bias (m,)."""
-    values = np.zeros(len(code.latents), np.float32)
-    over_range(kernels.products, len(a), *code, a.numpy(), b.numpy(), bias.numpy(), values)
-    return values
+def _through(
+    factors: Factors, x: Tensor, target: Tensor, code: Code, error: Tensor, factor: float, penalty: Tensor
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Squared errors of rows, and every entry's value and slope."""
+    values, slopes = np.empty((2, len(code.latents)), np.float32)
+    squares = np.empty(len(x), np.float32)
+    encoder = raw(factors["W_enc"].T), factors.exact("b_enc").numpy()
+    decoder = raw(factors["W_dec"]), factors.exact("b_dec").numpy()
+    given = x.numpy(), *encoder, *decoder, target.numpy(), np.float32(factor), penalty.numpy()
+    kernels.through(*code, *given, values, slopes, error.numpy(), squares)
+    return torch.from_numpy(squares), values, slopes
 
 
-def relu_values(p: Tensors, x: Tensor, code: Code) -> np.ndarray:
-    """ReLU(x W_enc + b_enc) of every entry, in float32."""
-    values = products(code, x, p["W_enc"].T, p["b_enc"])
-    return np.maximum(values, 0, out=values)
+def blocks_of_rows(code: Code, m: int, number: int) -> list[Block]:
+    """The entries by latent, in blocks of rows. number: of the first row."""
+    n, entries = len(code.counts), int(code.counts.sum())
+    size = max(SMALLEST_BLOCK, ENTRIES_OF_A_LATENT * m * n // max(entries, 1))
+    edges = np.linspace(0, n, -(-n // size) + 1).astype(int)
+    return [
+        Block(*kernels.by_latent(*code.rows(start, stop), m, number + start))
+        for start, stop in zip(edges, edges[1:], strict=False)
+    ]
 
 
-def decode(
-    code: Code, values: np.ndarray, decoder: Tensor, decoder_bias: Tensor, target: Tensor, error: Tensor
+def gather(
+    passes: Sequence[Pass],
+    error: Tensor,
+    x: Tensor,
+    factor: float,
+    into: Tensors,
+    latents: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Write the decoded code minus the target to `error` (n, d_out); returns the sum of its squares, 0-d."""
-    squares = np.empty(len(target), np.float32)
-    fixed = (decoder.numpy(), decoder_bias.numpy(), target.numpy(), error.numpy(), squares)
-    over_range(kernels.decode, len(target), *code, values, *fixed)
-    return torch.from_numpy(squares).sum()
+    """Add the gradients of the latents from all entries to W_dec, W_enc and b_enc; (m,) sums of their values.
+
+    error, x: in the precision of products. latents: only those from the first to before the second.
+    """
+    sums = np.zeros(len(into["b_enc"]), np.float32)
+    to_decoder, to_encoder, to_bias = into["W_dec"].numpy(), into["W_enc"].T.numpy(), into["b_enc"].numpy()
+    one, factor, error, x = np.float32(1), np.float32(factor), raw(error), raw(x)
+
+    def add(start: int, stop: int) -> None:
+        for part in passes:
+            for first, rows, entries in part.blocks:
+                kernels.accumulate(start, stop, first, rows, entries, part.values, factor, error, to_decoder)
+                kernels.accumulate(start, stop, first, rows, entries, part.slopes, one, x, to_encoder)
+                kernels.add_up(start, stop, first, entries, part.values, sums)
+                kernels.add_up(start, stop, first, entries, part.slopes, to_bias)
+
+    over_edges(add, balanced(sum(block.first for part in passes for block in part.blocks), latents))
+    return torch.from_numpy(sums)
 
 
-def smallest_positive(values: np.ndarray) -> float:
-    """Infinity if there is none."""
-    return float(values.min(initial=np.inf, where=values > 0))
-
-
-def balanced(first: np.ndarray, start: int = 0, stop: int | None = None) -> list[int]:
-    """Edges of ranges of the latents start:stop, one per thread, with about as many entries each."""
-    threads, stop = torch.get_num_threads(), len(first) - 1 if stop is None else stop
-    shares = np.linspace(first[start], first[stop], threads + 1)[1:-1]
+def balanced(first: np.ndarray, latents: tuple[int, int] | None = None) -> list[int]:
+    """Edges of ranges of the latents, one per thread, with about as many entries each: first[i] are before latent i."""
+    start, stop = latents or (0, len(first) - 1)
+    shares = np.linspace(first[start], first[stop], threads() + 1)[1:-1]
     return [start, *np.clip(np.searchsorted(first, shares), start, stop).tolist(), stop]
+
+
+def smallest_positive(values: Sequence[np.ndarray]) -> float:
+    """Infinity if there is none."""
+    return min((float(some.min(initial=np.inf, where=some > 0)) for some in values), default=np.inf)
+
+
+def start_from_zero(into: Tensors) -> None:
+    """Set all gradients to 0."""
+    for gradient in into.values():
+        by_rows(Tensor.zero_, gradient if gradient.is_contiguous() else gradient.T)
 
 
 def add_auxiliary(sae: WithAuxiliary, p: Tensors, x: Tensor, error: Tensor, into: Tensors, dead: Tensor) -> Tensor:
@@ -201,10 +299,10 @@ def add_auxiliary(sae: WithAuxiliary, p: Tensors, x: Tensor, error: Tensor, into
         "W_dec": p["W_dec"].index_select(0, dead),
         "b_dec": torch.zeros_like(p["b_dec"]),
     }
-    slopes = {name: torch.zeros_like(tensor) for name, tensor in few.items()}
-    code = largest(sae, few, x, min(sae.settings["auxiliary_k"], len(dead)))
+    slopes, factors = {name: torch.zeros_like(tensor) for name, tensor in few.items()}, Factors(few, sae)
+    choose = largest(sae, factors, x, min(sae.settings["auxiliary_k"], len(dead)))
     rest = sae.buffer("rest", tuple(error.shape), error)
-    sums = add_code(sae, few, x, -error, code, slopes, rest, 2 * weight, torch.zeros_like(few["b_enc"]))
+    sums, _ = add_code(sae, factors, x, -error, choose, slopes, rest, 2 * weight, torch.zeros_like(few["b_enc"]))
     into["W_enc"].T.index_add_(0, dead, slopes["W_enc"].T)
     into["b_enc"].index_add_(0, dead, slopes["b_enc"])
     into["W_dec"].index_add_(0, dead, slopes["W_dec"])
@@ -212,12 +310,21 @@ def add_auxiliary(sae: WithAuxiliary, p: Tensors, x: Tensor, error: Tensor, into
 
 
 def code_gradients(
-    sae: WithAuxiliary, p: Tensors, x: Tensor, target: Tensor, code: Code, into: Tensors, dead: Tensor
-) -> tuple[Tensor, Sums]:
-    """Write the gradient of mean ||error||^2 / d_out of a chosen code, and of AuxK, into `into`; the loss and sums."""
-    for gradient in into.values():
-        gradient.zero_()
+    sae: WithAuxiliary,
+    p: Tensors,
+    x: Tensor,
+    target: Tensor,
+    choose: Choose,
+    factors: Factors,
+    into: Tensors,
+    dead: Tensor,
+) -> tuple[Tensor, Sums, list[Pass]]:
+    """Write the gradient of mean ||error||^2 / d_out of a code, and of AuxK, into `into`; the loss, sums and passes."""
+    start_from_zero(into)
     error, size = sae.buffer("errors", tuple(target.shape), target), target.numel()
-    sums = add_code(sae, p, x, target, code, into, error, 2 / size, torch.zeros_like(p["b_enc"]))
+    nothing = torch.zeros_like(p["b_enc"])
+    sums, passes = add_code(sae, factors, x, target, choose, into, error, 2 / size, nothing)
     loss = sums.squares / size
-    return (loss + add_auxiliary(sae, p, x, error, into, dead) if len(dead) else loss), sums
+    if len(dead):
+        loss = loss + add_auxiliary(sae, p, x, error, into, dead)
+    return loss, sums, passes

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from policylens.sae.normalisation import Normalisation
 from policylens.sae.order import Order, Pool
+from policylens.sae.parallel import by_rows
 from policylens.sae.selection import Chunk, Selection
 
 
@@ -68,12 +69,11 @@ class Stream:
                 start = position - pool.first
                 places = pool.drawn[start : start + self.batch_rows - filled]
                 piece = slice(filled, filled + len(places))
-                _take(pool.rows.inputs, places, x[piece])
+                _take(pool.rows.inputs, places, x[piece], self._before)
                 if target is not None:
-                    _take(pool.rows.targets, places, target[piece])
+                    _take(pool.rows.targets, places, target[piece], self._after)
                 filled, position = piece.stop, position + len(places)
-            self._before.apply_(x)
-            yield Batch(x, x if target is None else self._after.apply_(target))
+            yield Batch(x, x if target is None else target)
 
     def _buffer(self, name: str, width: int) -> Tensor:
         key = (name, width)
@@ -120,11 +120,15 @@ class Stream:
         return rows
 
 
-def _take(rows: Tensor, places: Tensor, out: Tensor) -> None:
-    if rows.dtype is out.dtype:
-        torch.index_select(rows, 0, places, out=out)
-    else:
-        out.copy_(rows.index_select(0, places))
+def _take(rows: Tensor, places: Tensor, out: Tensor, normalisation: Normalisation) -> None:
+    def part(places: Tensor, out: Tensor) -> None:
+        if rows.dtype is out.dtype:
+            torch.index_select(rows, 0, places, out=out)
+        else:
+            out.copy_(rows.index_select(0, places))
+        normalisation.apply_(out)
+
+    by_rows(part, places, out)
 
 
 def monitor(

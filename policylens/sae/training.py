@@ -14,6 +14,7 @@ from policylens.sae.history import Row, measured, trouble
 from policylens.sae.member import Member
 from policylens.sae.normalisation import Normalisation, Statistics, fold, unfold
 from policylens.sae.order import Order
+from policylens.sae.parallel import as_a_whole, in_parts
 from policylens.sae.selection import Selection, in_memory
 from policylens.sae.settings import resolve
 from policylens.sae.stream import Batch, Stream, monitor
@@ -52,7 +53,8 @@ class Training:
         self.member.update(batch.x, batch.target)
         step = self.member.step
         if step in self._logged:
-            self.history.append(measured(self.member, sample))
+            with as_a_whole():
+                self.history.append(measured(self.member, sample))
         if step in self._logged or step % CHECK_EVERY == 1:
             self.trouble = trouble(self.member, self.history, sample)
         return step in self._logged
@@ -90,6 +92,11 @@ def advance(
     waiting = [training for training in trainings if training.running]
     if not waiting:
         return
+    with in_parts():
+        _advance(waiting, stream, sample, keeper, progress)
+
+
+def _advance(waiting: list[Training], stream: Stream, sample: Batch, keeper: Keeper, progress: Progress) -> None:
     first = min(training.member.step for training in waiting)
     last = max(training.member.settings["steps"] for training in waiting)
     for step, batch in zip(progress(range(first, last)), stream.batches(first), strict=False):

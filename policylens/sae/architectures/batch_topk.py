@@ -20,8 +20,10 @@ from torch import Tensor
 
 from policylens.sae.architecture import Tensors, Terms, random_directions, tied
 from policylens.sae.auxiliary import WithAuxiliary
+from policylens.sae.parallel import row_norms
 
 if TYPE_CHECKING:
+    from policylens.sae.precision import Factors
     from policylens.sae.sparse_gradients import Code, Sums
 
 THRESHOLD = "threshold"
@@ -80,21 +82,24 @@ class BatchTopK(WithAuxiliary):
 
     @torch.no_grad()
     def _sparse_gradients(self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, memory: Tensors) -> Terms:
+        from policylens.sae.precision import Factors
         from policylens.sae.sparse_gradients import largest_of_batch
 
-        code = largest_of_batch(self, p, x, self.settings["k"])
-        loss, sums = self.code_gradients(p, x, target, code, into, self.helped(memory))
-        sparsity = torch.dot(sums.latents, p["W_dec"].norm(dim=1)) / len(x)
-        theta = self._moved(memory, p["b_enc"].new_tensor(sums.smallest))
+        factors = Factors(p, self)
+        code = largest_of_batch(self, factors, x, self.settings["k"])
+        loss, sums, smallest = self.code_gradients(p, x, target, code, factors, into, self.helped(memory))
+        sparsity = torch.dot(sums.latents, row_norms(p["W_dec"])) / len(x)
+        theta = self._moved(memory, p["b_enc"].new_tensor(smallest))
         return Terms(loss, sums.squares / len(x), sparsity, sums.latents > 0, {THRESHOLD: theta})
 
     def code_gradients(
-        self, p: Tensors, x: Tensor, target: Tensor, code: Code, into: Tensors, dead: Tensor
-    ) -> tuple[Tensor, Sums]:
-        """Write the gradient of the loss of a chosen code into `into`; returns that loss and sums."""
+        self, p: Tensors, x: Tensor, target: Tensor, code: Code, factors: Factors, into: Tensors, dead: Tensor
+    ) -> tuple[Tensor, Sums, float]:
+        """Write the gradient of the loss of a code into `into`; returns that loss, sums and the smallest positive."""
         from policylens.sae.sparse_gradients import code_gradients
 
-        return code_gradients(self, p, x, target, code, into, dead)
+        loss, sums, passes = code_gradients(self, p, x, target, code.rows, factors, into, dead)
+        return loss, sums, min(part.smallest for part in passes)
 
     @torch.no_grad()
     def next_threshold(self, f: Tensor, memory: Tensors) -> Tensor:

@@ -22,6 +22,7 @@ from policylens.sae.architectures.batch_topk import THRESHOLD, BatchTopK, keep_l
 from policylens.sae.settings import prefix_widths
 
 if TYPE_CHECKING:
+    from policylens.sae.precision import Factors
     from policylens.sae.sparse_gradients import Code, Sums
 
 
@@ -40,9 +41,9 @@ class Matryoshka(BatchTopK):
         return Terms(loss, squares[-1], sparsity, (f > 0).any(0), {THRESHOLD: self.next_threshold(f, memory)})
 
     def code_gradients(
-        self, p: Tensors, x: Tensor, target: Tensor, code: Code, into: Tensors, dead: Tensor
-    ) -> tuple[Tensor, Sums]:
-        """Write the gradient of the loss of a chosen code into `into`; returns that loss and the whole's sums."""
+        self, p: Tensors, x: Tensor, target: Tensor, code: Code, factors: Factors, into: Tensors, dead: Tensor
+    ) -> tuple[Tensor, Sums, float]:
+        """Write the gradient of the loss of a code into `into`; that loss, the whole's sums, the smallest positive."""
         from policylens.sae.nested_gradients import nested_gradients
 
-        return nested_gradients(self, p, x, target, code, prefix_widths(self.settings), into, dead)
+        return nested_gradients(self, p, x, target, code, prefix_widths(self.settings), factors, into, dead)

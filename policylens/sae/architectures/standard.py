@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from policylens.sae.architecture import Architecture, Tensors, Terms, random_directions, tied
+from policylens.sae.parallel import by_rows, row_norms
 
 SMALLEST_NORM, LARGEST_NORM = 0.05, 1.0
 TINY = 1e-30
@@ -44,9 +45,10 @@ class Standard(Architecture):
         from policylens.sae.relu_gradients import relu_gradients
 
         n, weight = len(x), self.weight(progress)
-        norms = p["W_dec"].norm(dim=1)
+        norms = row_norms(p["W_dec"])
         sums = relu_gradients(self, p, x, target, into, 2 / n, norms * (weight / n))
-        into["W_dec"].addcmul_(p["W_dec"], (weight / n * sums.latents / norms.clamp_min(TINY)).unsqueeze(1))
+        shrink = (weight / n * sums.latents / norms.clamp_min(TINY)).unsqueeze(1)
+        by_rows(Tensor.addcmul_, into["W_dec"], p["W_dec"], shrink)
         reconstruction, sparsity = sums.squares / n, torch.dot(sums.latents, norms) / n
         loss = self.objective(reconstruction, sparsity, target.shape[1], progress)
         return Terms(loss, reconstruction, sparsity, sums.latents > 0)

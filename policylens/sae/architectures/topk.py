@@ -18,6 +18,7 @@ from torch import Tensor
 
 from policylens.sae.architecture import Tensors, Terms, random_directions, tied
 from policylens.sae.auxiliary import WithAuxiliary, keep_largest
+from policylens.sae.parallel import row_norms
 
 
 class TopK(WithAuxiliary):
@@ -54,8 +55,11 @@ class TopK(WithAuxiliary):
 
     @torch.no_grad()
     def _sparse_gradients(self, p: Tensors, x: Tensor, target: Tensor, into: Tensors, dead: Tensor) -> Terms:
+        from policylens.sae.precision import Factors
         from policylens.sae.sparse_gradients import code_gradients, largest
 
-        loss, sums = code_gradients(self, p, x, target, largest(self, p, x, self.settings["k"]), into, dead)
-        sparsity = torch.dot(sums.latents, p["W_dec"].norm(dim=1)) / len(x)
+        factors = Factors(p, self)
+        choose = largest(self, factors, x, self.settings["k"])
+        loss, sums, _ = code_gradients(self, p, x, target, choose, factors, into, dead)
+        sparsity = torch.dot(sums.latents, row_norms(p["W_dec"])) / len(x)
         return Terms(loss, sums.squares / len(x), sparsity, sums.latents > 0)
