@@ -14,9 +14,9 @@ L0_AGREEMENT = 1.15
 SPARSE_SHARE = 0.1
 
 
-def rows_per_second(run: Run, batch_rows: int, warm_steps: int) -> float:
-    """Training rows per second over the steps after the first `warm_steps`."""
-    seconds = run["seconds"]
+def rows_per_second(run: Run, batch_rows: int) -> float:
+    """Training rows per second over the steps after the run's first `warm_steps`."""
+    seconds, warm_steps = run["seconds"], run["warm_steps"]
     if not 0 < warm_steps < len(seconds):
         raise ValueError(f"{warm_steps} steps to warm up leave nothing of {len(seconds)}")
     return batch_rows * (len(seconds) - warm_steps) / (seconds[-1] - seconds[warm_steps - 1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from sae_evaluator import Trained, Watch
+from sae_evaluator import Trained, Watch, begin_sparse
 from sae_settings import Setting
 from torch import Tensor
 
@@ -39,6 +39,7 @@ def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch |
     feed = Feed(in_memory(rows), settings, seed)
     member = new_member(settings, feed, seed, "cpu")
     member.parameters["b_enc"] += bias
+    begin_sparse(setting, member.finished, member.parameters["b_enc"], rows)
     keeper = None if watch is None else Watching()
 
     def watched(steps: Sequence[int]) -> Iterable[int]:

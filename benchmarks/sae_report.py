@@ -23,9 +23,7 @@ def result(
     setting: Setting, runs: Runs, variants: Mapping[str, str], ceilings: Sequence[Ceilings], in_goal: Collection[str]
 ) -> dict[str, Any]:
     """Everything that is reported of one setting. ceilings: of each round. in_goal: who is timed to the common goal."""
-    rates = {
-        name: [rows_per_second(run, setting.batch_rows, setting.warm_steps) for run in runs[name]] for name in runs
-    }
+    rates = {name: [rows_per_second(run, setting.batch_rows) for run in runs[name]] for name in runs}
     curves = [run["curve"] for name in in_goal for run in runs[name]]
     quality, l0 = common_goal(curves)
     times = {name: [seconds_to(run["curve"], quality, l0) for run in runs[name]] for name in in_goal}

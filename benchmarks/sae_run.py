@@ -36,7 +36,7 @@ def one(module, rows, held_out, setting: Setting, variant: str, seed: int) -> Ma
     watch = Watch(setting, held_out)
     trained = module.train(rows, setting, variant, seed, watch)
     check_form(trained, held_out[:CHECKED_ROWS], setting.k if setting.architecture == "topk" else None)
-    return {"seconds": watch.seconds, "curve": watch.curve}
+    return {"seconds": watch.seconds, "curve": watch.curve, "warm_steps": setting.warm_steps}
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ class Setting:
     rows are measured, evenly over the steps. warm_steps: first steps, which do not count for activations per second.
     rows, held_out: resident training rows and held-out rows. k: of TopK. sparsity: lambda of the standard SAE, in
     sum_d (x - x_hat)^2 + lambda sum_i f_i ||W_dec,i||: all three tools minimise the mean of this over rows, so that one
-    value serves all.
+    value serves all. start_l0: if given, every latent's bias is lowered before the first step until it is active in so
+    many of m rows, so that the run begins at the L0 which a standard SAE reaches after hundreds of steps.
     """
 
     architecture: str
@@ -65,11 +66,12 @@ class Setting:
     evaluations: int
     warm_steps: int
     learning_rate: float
-    sparsity: float
+    sparsity: float = 0.0
     rows: int = 262_144
     held_out: int = 8_192
     batch_rows: int = 4_096
     k: int = 32
+    start_l0: int | None = None
 
     @property
     def name(self) -> str:
@@ -83,12 +85,27 @@ class Setting:
 
 
 SIZES = {
-    "small": {"width": 256, "latents": 2_048, "steps": 120, "evaluations": 15, "warm_steps": 8, "learning_rate": 3e-3},
-    "medium": {"width": 256, "latents": 8_192, "steps": 24, "evaluations": 8, "warm_steps": 4, "learning_rate": 2e-3},
-    "large": {"width": 2_048, "latents": 16_384, "steps": 4, "evaluations": 4, "warm_steps": 1, "learning_rate": 5e-4},
+    "small": {"width": 256, "latents": 2_048, "learning_rate": 3e-3},
+    "medium": {"width": 256, "latents": 8_192, "learning_rate": 2e-3},
+    "large": {"width": 2_048, "latents": 16_384, "rows": 65_536, "held_out": 2_048},
 }
-LARGE_ROWS = {"rows": 65_536, "held_out": 2_048}
-SPARSITY = 4.0
+LENGTHS = {
+    ("standard", "small"): {"steps": 400, "evaluations": 20, "warm_steps": 200, "sparsity": 5.0},
+    ("topk", "small"): {"steps": 120, "evaluations": 15, "warm_steps": 40},
+    ("standard", "medium"): {"steps": 240, "evaluations": 12, "warm_steps": 120, "sparsity": 5.0},
+    ("topk", "medium"): {"steps": 48, "evaluations": 8, "warm_steps": 16},
+    ("standard", "large"): {
+        "steps": 24,
+        "evaluations": 8,
+        "warm_steps": 8,
+        "sparsity": 16.0,
+        "learning_rate": 1e-3,
+        "start_l0": 64,
+    },
+    ("topk", "large"): {"steps": 12, "evaluations": 6, "warm_steps": 4, "learning_rate": 5e-4},
+}
+"""A standard SAE begins with half of its latents active; its rate is that of the second half of a run, by when it has
+become sparse. The large one would take too long to become so."""
 
 
 def full(effort: float) -> list[Setting]:
@@ -98,11 +115,12 @@ def full(effort: float) -> list[Setting]:
 
 def quick() -> list[Setting]:
     """The smallest size, only long enough to see that everything works."""
-    short = {"steps": 16, "evaluations": 4, "warm_steps": 2, "rows": 32_768, "held_out": 2_048}
+    short = {"steps": 16, "evaluations": 4, "warm_steps": 4, "rows": 32_768, "held_out": 2_048}
     return [replace(_setting(architecture, "small", 1.0), **short) for architecture in ("standard", "topk")]
 
 
 def _setting(architecture: str, size: str, effort: float) -> Setting:
-    shape = SIZES[size] | (LARGE_ROWS if size == "large" else {})
+    shape = SIZES[size] | LENGTHS[architecture, size]
+    shape["warm_steps"] = max(1, round(shape["warm_steps"] * effort))
     shape["steps"] = max(shape["warm_steps"] + 2, round(shape["steps"] * effort))
-    return Setting(architecture, sparsity=SPARSITY, **shape)
+    return Setting(architecture, **shape)

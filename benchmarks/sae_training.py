@@ -35,7 +35,7 @@ from policylens.stores.files import write_json
 FOLDER = Path(__file__).resolve().parent
 MEMORY_FOLDER = Path("/dev/shm")
 PROBED_STEPS = 4
-RATE_STEPS = 3
+BRIEF_STEPS, BRIEF_WARM_STEPS = 12, 4
 
 
 class Bench:
@@ -144,8 +144,9 @@ def compare(setting: Setting, bench: Bench, seeds: Sequence[int]) -> dict[str, A
 
 
 def briefly(setting: Setting) -> Setting:
-    """A setting long enough for the rate in the steady state."""
-    return replace(setting, steps=min(setting.steps, RATE_STEPS * setting.warm_steps), evaluations=1)
+    """A setting long enough for the rate of a tool that is as fast with many active latents as with few."""
+    warm_steps = min(setting.warm_steps, BRIEF_WARM_STEPS)
+    return replace(setting, steps=min(setting.steps, BRIEF_STEPS), warm_steps=warm_steps, evaluations=1)
 
 
 def fastest(contestant: Contestant, setting: Setting, bench: Bench) -> str:
@@ -156,7 +157,7 @@ def fastest(contestant: Contestant, setting: Setting, bench: Bench) -> str:
     say(f"{setting.name}: trying {contestant.name}")
     short = replace(setting, steps=1 + min(setting.warm_steps, PROBED_STEPS), warm_steps=1, evaluations=1)
     found = bench.run(contestant, short, variants, seed=0)
-    rates = {name: rows_per_second(run, short.batch_rows, short.warm_steps) for name, run in found.items()}
+    rates = {name: rows_per_second(run, short.batch_rows) for name, run in found.items()}
     say("  " + ", ".join(f"{name}: {rate:,.0f}/s" for name, rate in rates.items()))
     return max(rates, key=rates.__getitem__)
 

@@ -56,7 +56,7 @@ def _weight(weights, e, wanted):
 
 @njit(**FAST)
 def _decode_row(values, decoder, latents, first, last, into):
-    """into += sum of values[e] decoder[latents[e]], four entries at a time: the row is read and written once for all."""
+    """into += sum of values[e] decoder[latents[e]], four entries at a time: the row is read once for all."""
     for e in range(first, last, 4):
         e1, e2, e3 = min(e + 1, last - 1), min(e + 2, last - 1), min(e + 3, last - 1)
         w0, w1, w2, w3 = decoder[latents[e]], decoder[latents[e1]], decoder[latents[e2]], decoder[latents[e3]]

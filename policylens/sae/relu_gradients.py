@@ -13,8 +13,11 @@ from policylens.sae.parallel import over_range
 from policylens.sae.precision import Factors, add_product, rounded
 from policylens.sae.sparse_gradients import Sums, add_code, encoded, positive, start_from_zero, tiles
 
-SPARSE_BELOW = 0.12
-"""Share of active latents from which on the dense products are faster, on the CPUs that were tried."""
+SPARSE_BELOW, SPARSE_BELOW_IN_MEMORY = 0.1, 0.04
+"""Share of active latents from which on the dense products are faster, on the CPUs that were tried: where the weights
+stay in a cache, and where they come from memory for every row."""
+
+CACHED_WEIGHTS = 2**22
 
 Result = TypeVar("Result")
 
@@ -44,13 +47,18 @@ def _chunk(
     if x.device.type == "cpu":
         error = sae.buffer("errors", tuple(target.shape), target)
         added = add_code(
-            sae, factors, x, target, positive(sae, factors, x, SPARSE_BELOW, latents), into, error, factor, penalty
+            sae, factors, x, target, positive(sae, factors, x, sparse_below(factors["W_dec"]), latents), into, error, factor, penalty
         )
         if added is not None:
             return added[0]
     else:
         encoded(sae, factors, x, latents)
     return _add_dense(sae, factors, x, target, latents, into, factor, penalty)
+
+
+def sparse_below(weights: Tensor) -> float:
+    """Share of active latents up to which sparse codes are worth it. weights: (m, d)."""
+    return SPARSE_BELOW if weights.numel() <= CACHED_WEIGHTS else SPARSE_BELOW_IN_MEMORY
 
 
 def _add_dense(
