@@ -90,9 +90,9 @@ SIZES = {
     "large": {"width": 2_048, "latents": 16_384, "rows": 65_536, "held_out": 2_048},
 }
 LENGTHS = {
-    ("standard", "small"): {"steps": 400, "evaluations": 20, "warm_steps": 200, "sparsity": 5.0},
+    ("standard", "small"): {"steps": 360, "evaluations": 18, "warm_steps": 180, "sparsity": 10.0},
     ("topk", "small"): {"steps": 120, "evaluations": 15, "warm_steps": 40},
-    ("standard", "medium"): {"steps": 240, "evaluations": 12, "warm_steps": 120, "sparsity": 5.0},
+    ("standard", "medium"): {"steps": 240, "evaluations": 12, "warm_steps": 120, "sparsity": 10.0},
     ("topk", "medium"): {"steps": 48, "evaluations": 8, "warm_steps": 16},
     ("standard", "large"): {
         "steps": 24,

@@ -65,10 +65,10 @@ def test_time_to_a_goal_is_the_first_point_of_a_fine_grid_that_meets_it(steps, q
 
 
 def test_rate_leaves_out_the_steps_that_warm_up():
-    run = {"seconds": [5.0, 6.0, 7.0, 8.0, 9.0]}
-    assert rows_per_second(run, batch_rows=100, warm_steps=1) == 100
+    run = {"seconds": [5.0, 6.0, 7.0, 8.0, 9.0], "warm_steps": 1}
+    assert rows_per_second(run, batch_rows=100) == 100
     with pytest.raises(ValueError, match="warm up"):
-        rows_per_second(run, 100, 5)
+        rows_per_second(run | {"warm_steps": 5}, 100)
 
 
 def test_every_run_reaches_the_common_goal():

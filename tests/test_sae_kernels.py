@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policylens.sae import active, entry_gradients, kernels, parallel, relu_gradients
+from policylens.sae import active, entry_gradients, kernels, parallel, relu_gradients, sparse_gradients
 from policylens.sae.architectures import build
 from policylens.sae.precision import Factors
 from policylens.sae.settings import resolve
@@ -120,18 +120,26 @@ def test_loops_over_the_entries_of_a_code(rows, width, seed, width_out):
     assert float(squares) == pytest.approx(float(error.square().sum()), rel=1e-5)
 
 
-@given(**SHAPES, cuts=st.lists(st.integers(1, 69), max_size=3, unique=True))
-def test_grouping_a_rows_entries_by_block(rows, width, seed, cuts):
+@given(**SHAPES, edges=st.lists(st.integers(1, 69), max_size=3, unique=True))
+def test_cutting_a_rows_entries_by_latent(rows, width, seed, edges):
     dense = made(rows, width, seed, torch.float32, levels=1)
     code = listed(dense)
-    edges = np.array([0, *sorted(cut for cut in cuts if cut < width), width])
-    starts = np.empty((len(edges) - 1, rows), np.int64)
-    block_counts = np.empty(starts.shape, np.int32)
-    kernels.group(*code, edges, starts, block_counts)
-    assert np.array_equal(block_counts.sum(0), code.counts)
+    edges = np.array([0, *sorted(edge for edge in edges if edge < width), width])
+    cuts = np.empty((len(edges), rows), np.int64)
+    kernels.cut(*code, edges, cuts)
+    assert np.array_equal(cuts[[0, -1]], code.cuts())
     for b, (first, last) in enumerate(zip(edges, edges[1:], strict=False)):
-        found = entries(Code(starts[b], block_counts[b], code.latents), rows)
-        assert found == [{i for i in range(first, last) if row[i] > 0} for row in dense.tolist()]
+        found = [code.latents[start:stop].tolist() for start, stop in zip(cuts[b], cuts[b + 1], strict=True)]
+        assert found == [[i for i in range(first, last) if row[i] > 0] for row in dense.tolist()]
+
+
+def test_blocks_of_latents_change_no_gradient(monkeypatch):
+    whole, _, expected, _ = gradients("standard", "float32", 1.1, monkeypatch, bias=0.1)
+    monkeypatch.setattr(sparse_gradients, "BLOCK_WEIGHTS", 16 * 20)
+    assert len(Code(np.zeros(2, np.int64), np.full(2, 40, np.int32), np.arange(40)).cuts(96, 16)) == 6
+    cut, *_ = gradients("standard", "float32", 1.1, monkeypatch, bias=0.1)
+    for key, gradient in whole.items():
+        assert torch.allclose(gradient, cut[key], atol=1e-5 * float(expected[key].abs().max())), key
 
 
 SETTINGS = {

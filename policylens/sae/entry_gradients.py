@@ -41,7 +41,9 @@ class Entries:
     def products(self, a: Tensor, b: Tensor) -> np.ndarray:
         """<a[r], b[i]> of every entry, (e,) float32; a (n, d), b (m, d)."""
         code, values, rows, columns = self._code, np.zeros(len(self.latents), np.float32), a.numpy(), b.numpy()
-        over_range(lambda i, j: kernels.products(*code.rows(i, j), rows[i:j], columns, values), len(rows))
+        over_range(
+            lambda i, j: kernels.products(code.rows(i, j).cuts(), code.latents, rows[i:j], columns, values), len(rows)
+        )
         return values
 
     def decode(self, values: np.ndarray, p: Tensors, target: Tensor, error: Tensor) -> Tensor:
@@ -50,7 +52,8 @@ class Entries:
         decoder = p["W_dec"].numpy(), p["b_dec"].numpy()
 
         def part(i: int, j: int) -> None:
-            kernels.decode(*self._code.rows(i, j), values, *decoder, goal[i:j], out[i:j], squares[i:j])
+            entries = self._code.rows(i, j).cuts(), self.latents
+            kernels.decode(*entries, values, *decoder, goal[i:j], out[i:j], squares[i:j])
 
         over_range(part, len(goal))
         return torch.from_numpy(squares).sum()

@@ -1,7 +1,7 @@
 """Compiled loops over sparse codes on a CPU: decode them, go back through the decoder, gather gradients.
 
 A sparse code of n rows: row r has `counts[r]` entries from `starts[r]` on, each with a latent and a value; entries are
-in the order of rows. Matrices are float32, or bfloat16 as the int16 of its bits; sums are float32. A loop takes the
+in the order of rows, and a row's in the order of latents. Matrices are float32, or bfloat16 as the int16 of its bits; sums are float32. A loop takes the
 rows, or the range of latents, that it works on and writes nothing else, so that several can run on threads.
 """
 
@@ -74,91 +74,59 @@ def _square(row):
     return total
 
 
-@njit(**FAST)
-def products(starts, counts, latents, a, b, values):
-    """values[e] = <a[r], b[i]> for entry e of row r with latent i; a (n, d) float32, b (m, d)."""
-    for r in range(len(a)):
-        _dots(a[r], b, latents, starts[r], starts[r] + counts[r], values)
+@njit(**OPTIONS)
+def cut(starts, counts, latents, edges, cuts):
+    """cuts[b, r] = where row r's entries with latents from edges[b] on begin; these are in ascending order."""
+    for r in range(len(starts)):
+        place, end = starts[r], starts[r] + counts[r]
+        for b in range(len(edges)):
+            while place < end and latents[place] < edges[b]:
+                place += 1
+            cuts[b, r] = place
 
 
 @njit(**FAST)
-def relu_row(row, encoder, bias, latents, first, last, values):
-    """`relu_products` of one row."""
-    _dots(row, encoder, latents, first, last, values)
-    for e in range(first, last):
-        values[e] = max(values[e] + bias[latents[e]], np.float32(0))
+def products(cuts, latents, a, b, values):
+    """values[e] = <a[r], b[i]> for entry e of row r with latent i; a (n, d) float32, b (m, d).
+
+    cuts: (blocks + 1, n) places between which the rows' entries are; a block is done for all rows before the next, so
+    that what it takes of `b` stays in a cache. So in the loops that follow.
+    """
+    for block in range(len(cuts) - 1):
+        for r in range(len(a)):
+            _dots(a[r], b, latents, cuts[block, r], cuts[block + 1, r], values)
 
 
 @njit(**FAST)
-def relu_products(starts, counts, latents, a, b, bias, values):
+def relu_products(cuts, latents, a, b, bias, values):
     """values[e] = ReLU(<a[r], b[i]> + bias[i]) for entry e of row r with latent i; a (n, d) float32, b (m, d)."""
+    products(cuts, latents, a, b, values)
     for r in range(len(a)):
-        relu_row(a[r], b, bias, latents, starts[r], starts[r] + counts[r], values)
+        for e in range(cuts[0, r], cuts[-1, r]):
+            values[e] = max(values[e] + bias[latents[e]], np.float32(0))
 
 
 @njit(**FAST)
-def decode(starts, counts, latents, values, decoder, decoder_bias, target, error, squares):
+def decode(cuts, latents, values, decoder, decoder_bias, target, error, squares):
     """error[r] = sum_e values[e] decoder[i] + decoder_bias - target[r]; squares[r] its squared norm; decoder (m, d)."""
     for r in range(len(target)):
-        row = error[r]
-        for c in range(len(row)):
-            row[c] = decoder_bias[c] - target[r, c]
-        _decode_row(values, decoder, latents, starts[r], starts[r] + counts[r], row)
-        squares[r] = _square(row)
+        for c in range(len(decoder_bias)):
+            error[r, c] = decoder_bias[c] - target[r, c]
+    for block in range(len(cuts) - 1):
+        for r in range(len(target)):
+            _decode_row(values, decoder, latents, cuts[block, r], cuts[block + 1, r], error[r])
+    for r in range(len(target)):
+        squares[r] = _square(error[r])
 
 
 @njit(**FAST)
-def back_row(latents, first, last, values, error, decoder, factor, penalty, slopes):
-    """slopes[e] = factor <error, decoder[i]> + penalty[i] where values[e] is positive, else 0, of one row's entries."""
-    _dots(error, decoder, latents, first, last, slopes)
-    for e in range(first, last):
-        slope = factor * slopes[e] + penalty[latents[e]]
-        slopes[e] = slope if values[e] > 0 else np.float32(0)
-
-
-@njit(**FAST)
-def through(
-    starts, counts, latents, x, encoder, encoder_bias, decoder, decoder_bias, target, factor, penalty,
-    values, slopes, error, squares,
-):  # fmt: skip
-    """Forwards and back through a ReLU SAE, row by row, as long as the row's weights are in a cache.
-
-    values[e] = ReLU(<x[r], encoder[i]> + encoder_bias[i]); error and squares as `decode`;
-    slopes[e] = factor <error[r], decoder[i]> + penalty[i] where the value is positive, else 0.
-    """
-    for r in range(len(x)):
-        first, last, row = starts[r], starts[r] + counts[r], error[r]
-        relu_row(x[r], encoder, encoder_bias, latents, first, last, values)
-        for c in range(len(row)):
-            row[c] = decoder_bias[c] - target[r, c]
-        _decode_row(values, decoder, latents, first, last, row)
-        squares[r] = _square(row)
-        back_row(latents, first, last, values, row, decoder, factor, penalty, slopes)
-
-
-@njit(**FAST)
-def back(starts, counts, latents, values, error, decoder, factor, penalty, slopes):
-    """`back_row` for every row."""
+def back(cuts, latents, values, error, decoder, factor, penalty, slopes):
+    """slopes[e] = factor <error[r], decoder[i]> + penalty[i] where values[e] is positive, else 0."""
+    products(cuts, latents, error, decoder, slopes)
     for r in range(len(error)):
-        back_row(latents, starts[r], starts[r] + counts[r], values, error[r], decoder, factor, penalty, slopes)
-
-
-@njit(**OPTIONS)
-def group(starts, counts, latents, edges, block_starts, block_counts):
-    """Order each row's entries by block: latent i is in block b if edges[b] <= i < edges[b + 1].
-
-    block_starts[b, r], block_counts[b, r]: where block b's entries of row r begin then, and how many they are.
-    """
-    for r in range(len(starts)):
-        place = starts[r]
-        row = latents[place : place + counts[r]].copy()
-        for b in range(len(edges) - 1):
-            block_starts[b, r] = place
-            for latent in row:
-                if edges[b] <= latent < edges[b + 1]:
-                    latents[place] = latent
-                    place += 1
-            block_counts[b, r] = place - block_starts[b, r]
+        for e in range(cuts[0, r], cuts[-1, r]):
+            slope = factor * slopes[e] + penalty[latents[e]]
+            slopes[e] = slope if values[e] > 0 else np.float32(0)
 
 
 @njit(**OPTIONS)

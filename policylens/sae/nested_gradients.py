@@ -38,8 +38,8 @@ def nested_gradients(
     """Write the gradient of sum_l mean ||error_l||^2 / d_out, and of AuxK, into `into`.
 
     error_l = f_1..w W_dec,1..w + b_dec - target for the prefix l of width w. A latent of block b (in prefix b, but not
-    in b - 1) is part of the prefixes from b on: its gradient is that of one error, G_b = sum_(l >= b) error_l. The
-    code is reordered. Returns the loss, sums, and the smallest positive value; the sums' squares are those of the last
+    in b - 1) is part of the prefixes from b on: its gradient is that of one error, G_b = sum_(l >= b) error_l.
+    Returns the loss, sums, and the smallest positive value; the sums' squares are those of the last
     prefix, the whole dictionary, whose error AuxK models.
     """
     start_from_zero(into)
@@ -75,19 +75,20 @@ def _through(
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """Rows forwards and back: (prefixes, n) squared errors, every entry's value and slope. `errors` become G_b."""
     values, slopes = np.zeros((2, len(code.latents)), np.float32)
-    starts, counts = (np.empty((len(errors), len(x)), dtype) for dtype in (np.int64, np.int32))
-    kernels.group(*code, edges, starts, counts)
+    cuts = np.empty((len(edges), len(x)), np.int64)
+    kernels.cut(*code, edges, cuts)
     bias, decoder = factors.exact("b_enc").numpy(), raw(factors["W_dec"])
-    kernels.relu_products(*code, x.numpy(), raw(factors["W_enc"].T), bias, values)
+    entries = code.cuts(*factors["W_dec"].shape), code.latents
+    kernels.relu_products(*entries, x.numpy(), raw(factors["W_enc"].T), bias, values)
     squares, rest, bias_left = np.empty((len(errors), len(x)), np.float32), target, factors.exact("b_dec").numpy()
     for number, error in enumerate(errors):
-        block = starts[number], counts[number], code.latents
+        block = cuts[number : number + 2], code.latents
         kernels.decode(*block, values, decoder, bias_left, rest.numpy(), error.numpy(), squares[number])
         rest, bias_left = -error, np.zeros_like(bias_left)
     nothing = np.zeros_like(bias)
     for number in reversed(range(len(errors))):
         if number + 1 < len(errors):
             errors[number] += errors[number + 1]
-        block = starts[number], counts[number], code.latents
+        block = cuts[number : number + 2], code.latents
         kernels.back(*block, values, errors[number].numpy(), decoder, np.float32(factor), nothing, slopes)
     return torch.from_numpy(squares), values, slopes

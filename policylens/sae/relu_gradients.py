@@ -47,7 +47,15 @@ def _chunk(
     if x.device.type == "cpu":
         error = sae.buffer("errors", tuple(target.shape), target)
         added = add_code(
-            sae, factors, x, target, positive(sae, factors, x, sparse_below(factors["W_dec"]), latents), into, error, factor, penalty
+            sae,
+            factors,
+            x,
+            target,
+            positive(sae, factors, x, sparse_below(factors["W_dec"]), latents),
+            into,
+            error,
+            factor,
+            penalty,
         )
         if added is not None:
             return added[0]

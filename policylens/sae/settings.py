@@ -83,9 +83,18 @@ _BATCH_TOPK = _AUXILIARY | {
 def _weight_of(term: str) -> dict[str, dict[str, Any]]:
     return {"sparsity": NOT_NEGATIVE | {"description": f"lambda: weight of {term} in the loss."}}
 
+_NORMS = {
+    "initial_norms": {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": 2,
+        "items": {"type": "number", "exclusiveMinimum": 0},
+        "description": "Between which norms the decoder's directions begin, uniformly; twice the same: all with it.",
+    },
+}
 
 OWN: dict[str, dict[str, dict[str, Any]]] = {
-    "standard": _weight_of("sum_i ||W_dec,i|| f_i") | _WARMUP,
+    "standard": _weight_of("sum_i ||W_dec,i|| f_i") | _WARMUP | _NORMS,
     "plain_l1": _weight_of("the mean of f over latents") | _WARMUP,
     "linear": {
         "sparsity": NOT_NEGATIVE | {"description": "lambda at the start: weight of the mean of |z| ||W_dec||."},
@@ -127,6 +136,7 @@ OWN: dict[str, dict[str, dict[str, Any]]] = {
     },
     "transcoder": _weight_of("sum_i ||W_dec,i|| f_i")
     | _WARMUP
+    | _NORMS
     | {"output_site": {"type": "string", "description": "Site to predict, of the same capture."}},
 }
 """Settings that only some architectures have, by architecture."""
@@ -153,6 +163,7 @@ _STUDY = _SHARED_DEFAULTS | {
     "centre": False,
     "active_threshold": 0.1,
     "sparsity_warmup": 0.0,
+    "initial_norms": [0.05, 1.0],
 }
 _CENTRED = _SHARED_DEFAULTS | {
     "steps": 5_000,

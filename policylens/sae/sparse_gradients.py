@@ -24,10 +24,16 @@ from policylens.sae.precision import Factors, raw, rounded
 if TYPE_CHECKING:
     from policylens.sae.auxiliary import WithAuxiliary
 
-ENTRIES_OF_A_LATENT = 8
+ENTRIES_OF_A_LATENT = 16
 """So many entries of a latent a block of rows should have: for each the gradient is read and written once."""
 
 SMALLEST_BLOCK = 256
+
+BLOCK_WEIGHTS = 2**18
+"""Weights of a block of latents: half a mebibyte in bfloat16, half of a core's own cache."""
+
+ENTRIES_OF_A_ROW = 8
+"""So many entries of a row a block of latents should have: they are worked on four at a time."""
 
 
 class Code(NamedTuple):
@@ -40,6 +46,19 @@ class Code(NamedTuple):
     def rows(self, start: int, stop: int) -> Code:
         """The code of these rows alone."""
         return Code(self.starts[start:stop], self.counts[start:stop], self.latents)
+
+    def cuts(self, m: int = 0, width: int = 0) -> np.ndarray:
+        """(blocks + 1, n) places that cut the rows' entries into blocks of latents, whose weights stay in a cache.
+
+        m, width: of the weights; one block if they are not given.
+        """
+        entries = int(self.counts.sum()) // max(len(self.counts), 1)
+        blocks = max(1, min(-(-m * width // BLOCK_WEIGHTS), entries // ENTRIES_OF_A_ROW))
+        if blocks == 1:
+            return np.stack([self.starts, self.starts + self.counts])
+        cuts = np.empty((blocks + 1, len(self.counts)), np.int64)
+        kernels.cut(*self, np.linspace(0, m, blocks + 1).astype(np.int64), cuts)
+        return cuts
 
 
 Choose = Callable[[int, int], Code | None]
@@ -226,10 +245,12 @@ def _through(
     """Squared errors of rows, and every entry's value and slope."""
     values, slopes = np.empty((2, len(code.latents)), np.float32)
     squares = np.empty(len(x), np.float32)
+    entries = code.cuts(*factors["W_dec"].shape), code.latents
     encoder = raw(factors["W_enc"].T), factors.exact("b_enc").numpy()
-    decoder = raw(factors["W_dec"]), factors.exact("b_dec").numpy()
-    given = x.numpy(), *encoder, *decoder, target.numpy(), np.float32(factor), penalty.numpy()
-    kernels.through(*code, *given, values, slopes, error.numpy(), squares)
+    decoder, bias = raw(factors["W_dec"]), factors.exact("b_dec").numpy()
+    kernels.relu_products(*entries, x.numpy(), *encoder, values)
+    kernels.decode(*entries, values, decoder, bias, target.numpy(), error.numpy(), squares)
+    kernels.back(*entries, values, error.numpy(), decoder, np.float32(factor), penalty.numpy(), slopes)
     return torch.from_numpy(squares), values, slopes
 
 

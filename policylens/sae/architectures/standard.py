@@ -6,7 +6,9 @@
 
 Source: Anthropic, "Update on how we train SAEs", Circuits Updates April 2024
 (https://transformer-circuits.pub/2024/april-update/index.html#training-saes): loss, initialisation (random directions
-with norms U[0.05, 1], W_enc = W_dec^T, biases 0) and the scaling of the data.
+with norms of 0.05 to 1, W_enc = W_dec^T, biases 0) and the scaling of the data. The norms here are uniform between
+`initial_norms`; with 0.1 for all, which the source finds reasonable in most cases and which SAELens and
+dictionary_learning use, the latents become sparse sooner.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from torch import Tensor
 from policylens.sae.architecture import Architecture, Tensors, Terms, random_directions, tied
 from policylens.sae.parallel import by_rows, row_norms
 
-SMALLEST_NORM, LARGEST_NORM = 0.05, 1.0
 TINY = 1e-30
 
 
@@ -25,9 +26,9 @@ class Standard(Architecture):
     """ReLU latents with a penalty on f * ||W_dec||."""
 
     def initial(self, d_in: int, d_out: int, generator: torch.Generator) -> Tensors:
-        """Random decoder directions with norms U[0.05, 1]; the encoder is the decoder's transpose."""
-        m = self.settings["latents"]
-        norms = torch.rand(m, 1, generator=generator) * (LARGEST_NORM - SMALLEST_NORM) + SMALLEST_NORM
+        """Random decoder directions with norms of `initial_norms`; the encoder is the decoder's transpose."""
+        m, (low, high) = self.settings["latents"], self.settings["initial_norms"]
+        norms = torch.rand(m, 1, generator=generator) * (high - low) + low
         return tied(random_directions(m, d_in, generator) * norms, d_out, generator)
 
     def encode(self, p: Tensors, x: Tensor) -> Tensor:
