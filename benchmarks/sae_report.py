@@ -22,7 +22,7 @@ Ceilings = Mapping[str, Mapping[str, float]]
 def result(
     setting: Setting, runs: Runs, variants: Mapping[str, str], ceilings: Sequence[Ceilings], in_goal: Collection[str]
 ) -> dict[str, Any]:
-    """Everything that is reported of one setting. ceilings: of each round. in_goal: who is timed to the common goal."""
+    """Everything that is reported of one setting. ceilings: of each round. in_goal: who minimises the same loss."""
     rates = {name: [rows_per_second(run, setting.batch_rows) for run in runs[name]] for name in runs}
     curves = [run["curve"] for name in in_goal for run in runs[name]]
     quality, l0 = common_goal(curves)
@@ -31,10 +31,10 @@ def result(
         "setting": asdict(setting),
         "variants": dict(variants),
         "activations_per_second": rates,
-        "faster": ratios(rates),
+        "faster": ratios(rates, in_goal),
         "goal": {"explained_variance": quality, "l0": l0, "doubt": doubt(curves, setting.latents)},
         "seconds_to_goal": times,
-        "sooner": ratios(inverse(times)),
+        "sooner": ratios(inverse(times), in_goal),
         "end": {name: ends(runs[name]) for name in in_goal},
         "ceilings": ceilings,
         "share_of_ceiling": shares(setting, rates[OURS], ceilings),
@@ -42,9 +42,10 @@ def result(
     }
 
 
-def ratios(rates: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """Ours / each peer, and ours / the faster peer."""
-    return [ratio_to(peer, rates) for peer in rates if peer != OURS] + [ratio_to_best(rates)]
+def ratios(rates: Mapping[str, Sequence[float]], judged: Collection[str]) -> list[dict[str, Any]]:
+    """Ours / each peer, and ours / the faster one of those that are judged."""
+    best = ratio_to_best({name: rates[name] for name in rates if name in judged})
+    return [ratio_to(peer, rates) for peer in rates if peer != OURS] + [best]
 
 
 def inverse(times: Mapping[str, Sequence[float | None]]) -> dict[str, list[float]]:

@@ -83,6 +83,7 @@ _BATCH_TOPK = _AUXILIARY | {
 def _weight_of(term: str) -> dict[str, dict[str, Any]]:
     return {"sparsity": NOT_NEGATIVE | {"description": f"lambda: weight of {term} in the loss."}}
 
+
 _NORMS = {
     "initial_norms": {
         "type": "array",
