@@ -46,7 +46,7 @@ def evaluate(tensors: Tensors, held_out: Tensor, k: int | None) -> tuple[float, 
 
 @torch.no_grad()
 def begin_sparse(setting: Setting, tensors: Tensors, bias: Tensor, rows: Tensor) -> None:
-    """Lower a tool's encoder bias (m,) in place, if the setting has a `start_l0`. tensors: as `reconstruct` takes them."""
+    """Lower a tool's encoder bias (m,) in place if the setting has a `start_l0`. tensors: as of `reconstruct`."""
     if setting.start_l0 is None:
         return
     some = rows[:SPARSE_ROWS]

@@ -98,13 +98,20 @@ def test_a_result_puts_the_rounds_together():
     setting = Setting("topk", 4, 8, 2, 1, 1, 1e-3, 0.0, batch_rows=100)
     pace = {"ours": 1.0, "one": 5.0, "other": 4.0, "fast but elsewhere": 2.0}
     runs = {
-        tool: [{"seconds": [s * f, 2 * s * f], "curve": curve((0, 0, 0, 3), (2, 2 * s * f, 0.5, 3))} for f in (1, 2)]
+        tool: [
+            {
+                "seconds": [s * f, 2 * s * f],
+                "curve": curve((0, 0, 0, 3), (2, 2 * s * f, 0.5, 3)),
+                "warm_steps": 1,
+            }
+            for f in (1, 2)
+        ]
         for tool, s in pace.items()
     }
     ceilings = {"bfloat16": {"flops": 1.0, "dense": 150.0, "sparse": 300.0}}
     found = result(setting, runs, dict.fromkeys(pace, ""), [ceilings, ceilings], ["ours", "one", "other"])
     assert found["activations_per_second"]["ours"] == [100, 50]
-    assert [ratio["value"] for ratio in found["faster"]] == pytest.approx([5, 4, 2, 2])
+    assert [ratio["value"] for ratio in found["faster"]] == pytest.approx([5, 4, 2, 4])
     assert [ratio["value"] for ratio in found["sooner"]] == pytest.approx([5, 4, 4])
     assert found["share_of_ceiling"] == pytest.approx({"dense, bfloat16": 0.5, "sparse, bfloat16": 0.25})
 

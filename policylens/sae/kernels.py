@@ -1,8 +1,9 @@
 """Compiled loops over sparse codes on a CPU: decode them, go back through the decoder, gather gradients.
 
 A sparse code of n rows: row r has `counts[r]` entries from `starts[r]` on, each with a latent and a value; entries are
-in the order of rows, and a row's in the order of latents. Matrices are float32, or bfloat16 as the int16 of its bits; sums are float32. A loop takes the
-rows, or the range of latents, that it works on and writes nothing else, so that several can run on threads.
+in the order of rows, and a row's in the order of latents. Matrices are float32, or bfloat16 as the int16 of its bits;
+sums are float32. A loop takes the rows, or the range of latents, that it works on and writes nothing else, so that
+several can run on threads.
 """
 
 from __future__ import annotations
