@@ -62,7 +62,7 @@ class Setting:
     rows, held_out: resident training rows and held-out rows. k: of TopK. sparsity: lambda of the standard SAE, in
     sum_d (x - x_hat)^2 + lambda sum_i f_i ||W_dec,i||, the mean of which over rows all three tools minimise; a tool's
     `sparsity_factor` multiplies it. start_l0: if given, every latent's bias is lowered before the first step until it
-    is active in so many of m rows, so that the run begins at the L0 that a standard SAE reaches after hundreds of steps.
+    is active in so many of m rows, so that the run begins about as sparse as a standard SAE is after hundreds of steps.
     """
 
     architecture: str
