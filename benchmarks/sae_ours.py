@@ -10,8 +10,10 @@ from sae_settings import Setting
 from torch import Tensor
 
 LOGGED_EVERY = 100
-NO_LATENT = -1e3
-"""A bias with which none is active."""
+WARM_L0 = 32
+
+AS_PEERS = {"initial_norms": [0.1, 0.1], "subtract_b_dec": True}
+"""The same initialisation and the same parameters as both peers', so that the tools differ in nothing but speed."""
 
 CLIP = 1.0
 """Largest norm of the gradient of the summed squares, which both peers clip to."""
@@ -19,12 +21,12 @@ CLIP = 1.0
 
 def train(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch) -> Trained:
     """Train one SAE. variant: the precision of the factors of products."""
-    for bias in (0.0, NO_LATENT):  # compiles what is compiled: the dense way and the sparse one
-        _run(rows, replace(setting, steps=1, warm_steps=0), variant, seed, None, bias)
+    for start_l0 in (None, WARM_L0):  # compiles what is compiled: the dense way and the sparse one
+        _run(rows, replace(setting, steps=1, warm_steps=0, start_l0=start_l0), variant, seed, None)
     return _run(rows, setting, variant, seed, watch)
 
 
-def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch | None, bias: float = 0.0) -> Trained:
+def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch | None) -> Trained:
     from policylens.sae.selection import in_memory
     from policylens.sae.settings import resolve
     from policylens.sae.training import Feed, Keeper, Training, advance, new_member
@@ -38,7 +40,6 @@ def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch |
     settings = resolve(settings_of(setting, variant))
     feed = Feed(in_memory(rows), settings, seed)
     member = new_member(settings, feed, seed, "cpu")
-    member.parameters["b_enc"] += bias
     begin_sparse(setting, member.finished, member.parameters["b_enc"], rows)
     keeper = None if watch is None else Watching()
 
@@ -57,7 +58,7 @@ def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch |
 
 def settings_of(setting: Setting, variant: str) -> dict[str, object]:
     """Defaults but for what is the same for all tools: no schedules, data that are normalised already."""
-    own = {"sparsity": setting.sparsity} if setting.architecture == "standard" else {"k": setting.k}
+    own = {"k": setting.k} if setting.architecture == "topk" else {"sparsity": setting.sparsity} | AS_PEERS
     return own | {
         "gradient_clip": CLIP,
         "architecture": setting.architecture,

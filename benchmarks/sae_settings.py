@@ -16,32 +16,27 @@ class Contestant:
     """A tool with a trainer.
 
     tool: module sae_<tool>.py. environment: of envs/. variants: by architecture, ways to run it, of which the fastest
-    is taken. sparsity_factor: of lambda, such that the tools end at about the same L0 (with one lambda for all they do
-    not, since they begin differently). same_loss: whether it minimises what the others do; else it only shows its
-    activations per second, which no bound counts.
+    is taken. same_loss: whether it minimises what the others do; else it only shows its activations per second, which
+    no bound counts.
     """
 
     name: str
     tool: str
     environment: str
     variants: Mapping[str, tuple[str, ...]]
-    sparsity_factor: float = 1.0
     same_loss: bool = True
 
 
 BOTH = (FLOAT32, AUTOCAST)
 CONTESTANTS = (
-    Contestant(OURS, "ours", "core", {"standard": ("bfloat16",), "topk": ("bfloat16",)}, sparsity_factor=1.1),
+    Contestant(OURS, "ours", "core", {"standard": ("bfloat16",), "topk": ("bfloat16",)}),
     Contestant(
         "SAELens",
         "saelens",
         "interop",
         dict.fromkeys(("standard", "topk"), BOTH + ((COMPILED,) if COMPILER else ())),
-        sparsity_factor=1.3,
     ),
-    Contestant(
-        "dictionary_learning", "dictionary_learning", "interop", {"standard": BOTH, "topk": BOTH}, sparsity_factor=0.95
-    ),
+    Contestant("dictionary_learning", "dictionary_learning", "interop", {"standard": BOTH, "topk": BOTH}),
     Contestant(
         "dictionary_learning, plain L1", "dictionary_learning_normed", "interop", {"standard": BOTH}, same_loss=False
     ),
@@ -60,9 +55,9 @@ class Setting:
     width, latents: d and m. steps: optimiser steps, of `batch_rows` rows. evaluations: how many times the held-out
     rows are measured, evenly over the steps. warm_steps: first steps, which do not count for activations per second.
     rows, held_out: resident training rows and held-out rows. k: of TopK. sparsity: lambda of the standard SAE, in
-    sum_d (x - x_hat)^2 + lambda sum_i f_i ||W_dec,i||, the mean of which over rows all three tools minimise; a tool's
-    `sparsity_factor` multiplies it. start_l0: if given, every latent's bias is lowered before the first step until it
-    is active in so many of m rows, so that the run begins about as sparse as a standard SAE is after hundreds of steps.
+    sum_d (x - x_hat)^2 + lambda sum_i f_i ||W_dec,i||, the mean of which over rows all three tools minimise.
+    start_l0: if given, every latent's bias is lowered before the first step until it is active in so many of m rows, so
+    that the run begins about as sparse as a standard SAE is after hundreds of steps.
     """
 
     architecture: str

@@ -138,16 +138,9 @@ def compare(setting: Setting, bench: Bench, seeds: Sequence[int]) -> dict[str, A
             contestant = field[(seed + place) % len(field)]
             say(f"{setting.name}: seed {seed}, {contestant.name}")
             variant = variants[contestant.name]
-            run = bench.run(contestant, own(setting, contestant), [variant], seed)
+            run = bench.run(contestant, setting if contestant.same_loss else briefly(setting), [variant], seed)
             runs[contestant.name].append(run[variant])
     return result(setting, runs, variants, ceilings, [one.name for one in field if one.same_loss])
-
-
-def own(setting: Setting, contestant: Contestant) -> Setting:
-    """A setting as a contestant runs it."""
-    if not contestant.same_loss:
-        return briefly(setting)
-    return replace(setting, sparsity=setting.sparsity * contestant.sparsity_factor)
 
 
 def briefly(setting: Setting) -> Setting:

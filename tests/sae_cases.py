@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -73,3 +76,14 @@ def found(decoder: Tensor, dictionary: np.ndarray, least=0.95) -> float:
     """Share of the planted directions that some decoder row (m, d) matches with this cosine."""
     directions = decoder.numpy() / (np.linalg.norm(decoder.numpy(), axis=1, keepdims=True) + 1e-12)
     return float((np.abs(dictionary @ directions.T).max(1) > least).mean())
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch on so many threads, and afterwards on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sae_cases import torch_threads
 
-from policylens.sae import active, entry_gradients, kernels, parallel, relu_gradients, sparse_gradients
+from policylens.sae import active, entry_gradients, kernels, relu_gradients, sparse_gradients
 from policylens.sae.architectures import build
 from policylens.sae.precision import Factors
 from policylens.sae.settings import resolve
@@ -133,6 +134,24 @@ def test_cutting_a_rows_entries_by_latent(rows, width, seed, edges):
         assert found == [[i for i in range(first, last) if row[i] > 0] for row in dense.tolist()]
 
 
+def test_rows_wider_than_a_block_of_columns():
+    width = 600
+    code = listed(made(9, 5, 0, torch.float32, levels=1))
+    matrix, into = made(9, width, 1, torch.float32), torch.zeros(5, width)
+    weights = made(1, len(code.latents), 2, torch.float32)[0]
+    entry_gradients.Entries(code, 5).accumulate(weights.numpy(), matrix, into)
+    dense = torch.zeros(9, 5)
+    dense[np.repeat(np.arange(9), code.counts), code.latents] = weights
+    assert width > 2 * kernels.COLUMNS
+    assert torch.allclose(into, dense.T @ matrix, atol=1e-5)
+
+
+def test_weights_that_leave_the_cache_make_sparse_codes_worth_less():
+    assert relu_gradients.sparse_below(torch.empty(2**12, 2**10)) == relu_gradients.SPARSE_BELOW
+    below = relu_gradients.sparse_below(torch.empty(2**12, 2**10 + 1, device="meta"))
+    assert below == relu_gradients.SPARSE_BELOW_IN_MEMORY < relu_gradients.SPARSE_BELOW
+
+
 def test_blocks_of_latents_change_no_gradient(monkeypatch):
     whole, _, expected, _ = gradients("standard", "float32", 1.1, monkeypatch, bias=0.1)
     monkeypatch.setattr(sparse_gradients, "BLOCK_WEIGHTS", 16 * 20)
@@ -144,19 +163,23 @@ def test_blocks_of_latents_change_no_gradient(monkeypatch):
 
 SETTINGS = {
     "standard": {"architecture": "standard", "latents": 96, "sparsity": 0.7},
+    "standard, subtracted": {"architecture": "standard", "latents": 96, "sparsity": 0.7, "subtract_b_dec": True},
     "plain_l1": {"architecture": "plain_l1", "latents": 96, "sparsity": 0.7},
     "transcoder": {"architecture": "transcoder", "latents": 96, "sparsity": 0.7, "output_site": "later"},
 }
 
 
-def gradients(name, precision, sparse_below, monkeypatch, bias):
+def gradients(name, precision, sparse_below, monkeypatch, bias, silent=0):
+    """Gradients, terms, and those of the formula. silent: first rows in which no latent is active."""
     monkeypatch.setattr(relu_gradients, "SPARSE_BELOW", sparse_below)
     sae = build(resolve(SETTINGS[name] | {"precision": precision}))
     d_out = 10 if name == "transcoder" else 16
     p = sae.initial(16, d_out, torch.Generator().manual_seed(0))
     p["b_enc"] -= bias
-    p["W_dec"] += 0.1 * torch.randn(p["W_dec"].shape, generator=torch.Generator().manual_seed(1))
+    for key in ("W_dec", "b_dec"):
+        p[key] += 0.1 * torch.randn(p[key].shape, generator=torch.Generator().manual_seed(1))
     x = torch.randn(700, 16, generator=torch.Generator().manual_seed(2))
+    x[:silent] = p["b_dec"] if sae.settings.get("subtract_b_dec") else 0.0
     target = torch.randn(700, d_out, generator=torch.Generator().manual_seed(3)) if name == "transcoder" else x
     into = {key: torch.empty_like(tensor) for key, tensor in p.items()}
     memory = sae.initial_memory()
@@ -168,13 +191,23 @@ def gradients(name, precision, sparse_below, monkeypatch, bias):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("below", [0.0, 1.1, 0.04], ids=["dense", "sparse", "each chunk its way"])
+@pytest.mark.parametrize(
+    ("below", "silent", "dense_chunks"),
+    [(0.0, 0, 7), (1.1, 0, 0), (0.04, 350, 4)],
+    ids=["dense", "sparse", "each chunk its way"],
+)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_both_ways_give_the_formulas_gradient(monkeypatch, name, below, precision):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_both_ways_give_the_formulas_gradient(monkeypatch, name, below, silent, dense_chunks, precision, threads):
+    """With three threads, the parts of a chunk that is silent in its first half disagree on the way."""
     monkeypatch.setattr("policylens.sae.architecture.SMALLEST_TILE", 100)
     monkeypatch.setattr("policylens.sae.architecture.TILE_ELEMENTS", 100)
     monkeypatch.setattr("policylens.sae.architecture.CHUNK_ELEMENTS", 100)
-    got, terms, expected, formula = gradients(name, precision, below, monkeypatch, bias=1.0 if below == 0.04 else 0.1)
+    dense, way = [], relu_gradients._add_dense
+    monkeypatch.setattr(relu_gradients, "_add_dense", lambda *given: dense.append(True) or way(*given))
+    with torch_threads(threads):
+        got, terms, expected, formula = gradients(name, precision, below, monkeypatch, 0.3, silent)
+    assert len(dense) == dense_chunks
     tolerance = 1e-5 if precision == "float32" else 3e-2
     for key, gradient in got.items():
         difference = (gradient.double() - expected[key]).norm() / expected[key].norm()
@@ -235,8 +268,8 @@ def test_gradients_entry_by_entry_are_the_formulas(monkeypatch, name, below, thr
     monkeypatch.setattr("policylens.sae.architecture.SMALLEST_TILE", 100)
     monkeypatch.setattr("policylens.sae.architecture.TILE_ELEMENTS", 100)
     monkeypatch.setattr(entry_gradients, "SPARSE_BELOW", below)
-    monkeypatch.setattr(parallel, "threads", lambda: threads)
-    got, terms, wanted, formula, by_formula = entrywise(name, precision, d_out)
+    with torch_threads(threads):
+        got, terms, wanted, formula, by_formula = entrywise(name, precision, d_out)
     assert by_formula == (name == "jumprelu, pulled" or (below == 0 and name != "matryoshka"))
     tolerance = 1e-5 if precision == "float32" else 0.1
     for key, gradient in got.items():

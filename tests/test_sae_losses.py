@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sae_cases import OWN, make, memory_of, random_parameters, random_rows, settings_of
+from sae_cases import OWN, make, memory_of, random_parameters, random_rows, settings_of, torch_threads
 from support import refused
 
-from policylens.sae import active, parallel
+from policylens.sae import active
 from policylens.sae.architecture import Architecture
 from policylens.sae.architectures import REGISTRY, build
 from policylens.sae.member import Member
@@ -190,26 +190,24 @@ def test_largest_is_exact_with_ties(rows, width, k, levels, dtype, seed):
         assert len(set(taken.tolist())) == len(taken)
 
 
-def test_loops_add_up_the_same_on_any_number_of_threads(monkeypatch):
+def test_loops_add_up_the_same_on_any_number_of_threads():
     """To the bit with the same number; in another order with another."""
     results = []
     for threads in (1, 3, 3):
-        monkeypatch.setattr(parallel, "threads", lambda threads=threads: threads)
-        sae = make("topk")
-        p, x = random_parameters(sae), random_rows(100, 5)
-        results.append(gradients_of(sae, p, x, sae.initial_memory())[1])
+        with torch_threads(threads):
+            sae = make("topk")
+            p, x = random_parameters(sae), random_rows(100, 5)
+            results.append(gradients_of(sae, p, x, sae.initial_memory())[1])
     for name, gradient in results[0].items():
         assert torch.allclose(gradient, results[1][name], atol=1e-6), name
         assert torch.equal(results[1][name], results[2][name]), name
 
 
-def test_over_range_passes_on_what_goes_wrong(monkeypatch):
-    monkeypatch.setattr(parallel, "threads", lambda: 2)
-
+def test_over_range_passes_on_what_goes_wrong():
     def loop(start, stop):
         raise ValueError(f"{start} to {stop}")
 
-    with pytest.raises(ValueError, match="0 to 5"):
+    with torch_threads(2), pytest.raises(ValueError, match="0 to 5"):
         over_range(loop, 10)
 
 

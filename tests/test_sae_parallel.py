@@ -1,11 +1,13 @@
 """Work cut among threads: every part once, torch on one thread inside, and on as many as before afterwards."""
 
 import threading
+import time
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sae_cases import torch_threads
 
 from policylens.sae import parallel
 from policylens.sae.optimiser import Adam
@@ -14,10 +16,8 @@ from policylens.sae.parallel import as_a_whole, by_rows, in_parts, over_edges, o
 
 @pytest.fixture
 def three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(3):
+        yield
 
 
 @given(st.integers(1, 40), st.integers(1, 5))
@@ -59,15 +59,38 @@ def test_torch_has_its_threads_back_afterwards(three_threads):
     assert seen == [3]
 
 
+def test_threads_of_the_pool_change_nothing_for_threads_to_come(three_threads):
+    parallel._pool.cache_clear()
+    over_edges(lambda start, stop: None, [0, 1, 2])
+    seen = []
+    other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert seen == [3]
+
+
+def test_all_parts_are_waited_for_when_one_fails(three_threads):
+    failed, done = threading.Event(), []
+
+    def part(start, stop):
+        if start == 0:
+            failed.set()
+            raise ValueError("wrong")
+        failed.wait(60)
+        time.sleep(0.05)
+        done.append(start)
+
+    with pytest.raises(ValueError, match="wrong"):
+        over_edges(part, [0, 1, 2, 3])
+    assert sorted(done) == [1, 2]
+
+
 def test_rows_are_worked_on_in_place(three_threads):
     matrix, factors = torch.randn(7, 4), torch.arange(7.0)
     expected = matrix * factors[:, None]
     by_rows(lambda rows, some: rows.mul_(some[:, None]), matrix, factors)
     assert torch.equal(matrix, expected)
     assert torch.allclose(row_norms(matrix), matrix.norm(dim=1))
-    scalar = torch.ones(())
-    by_rows(torch.Tensor.zero_, scalar)
-    assert scalar == 0
 
 
 @pytest.mark.parametrize("threads", [1, 3, 5])

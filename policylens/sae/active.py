@@ -12,8 +12,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-OPTIONS = {"nogil": True, "cache": True, "boundscheck": False}
-FAST = OPTIONS | {"fastmath": {"reassoc", "contract", "nsz", "arcp"}}
+from policylens.sae.kernels import OPTIONS
 
 LANES = 32
 """Entries that are compared at once: as many as there are bits in a mask."""
@@ -54,7 +53,7 @@ def _lowest(typing, bits):
     return signature, generate
 
 
-@njit(**FAST)
+@njit(**OPTIONS)
 def _list_above(row, floor, latents, place):
     """Write the indices of the row's entries above `floor` to latents[place:]; returns the place after them."""
     last = len(row) // LANES * LANES
@@ -89,7 +88,7 @@ def list_positive(dense, starts, counts, latents, place):
     return place
 
 
-@njit(**FAST)
+@njit(**OPTIONS)
 def _maximum(row, maxima):
     """The largest entry; maxima: scratch. Strided, so that vectors can do it."""
     m, blocks = len(row), len(maxima)

@@ -60,7 +60,7 @@ class Architecture:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = dict(settings)
         self.factor_dtype = DTYPES[settings["precision"]]
-        self._buffers: Tensors = {}
+        self.scratch: Tensors = {}
 
     def shapes(self, d_in: int, d_out: int) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of a finished SAE, which is what a file must hold."""
@@ -181,11 +181,14 @@ class Architecture:
         return max(SMALLEST_TILE, TILE_ELEMENTS // self.settings["latents"])
 
     def buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Memory that is kept from step to step (fresh memory costs more than many of the products done in it)."""
+        """Memory that is kept from step to step (fresh memory costs more than many of the products done in it).
+
+        Nothing in it outlasts a step, so that architectures which take steps in turn may have one `scratch` together.
+        """
         size = math.prod(shape)
-        kept = self._buffers.get(name)
+        kept = self.scratch.get(name)
         if kept is None or kept.numel() < size or kept.device != like.device or kept.dtype != like.dtype:
-            kept = self._buffers[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+            kept = self.scratch[name] = torch.empty(size, dtype=like.dtype, device=like.device)
         return kept[:size].view(shape)
 
 

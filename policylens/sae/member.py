@@ -12,6 +12,7 @@ from policylens.sae import resampling
 from policylens.sae.architecture import SINCE, Tensors, Terms
 from policylens.sae.architectures import build
 from policylens.sae.optimiser import Adam
+from policylens.sae.parallel import as_a_whole
 
 
 class Member:
@@ -80,7 +81,8 @@ class Member:
         self._remember(terms, len(x))
         self.step += 1
         if resampling.due(self):
-            resampling.resample(self, x, goal)
+            with as_a_whole():
+                resampling.resample(self, x, goal)
         return terms
 
     def _remember(self, terms: Terms, rows: int) -> None:

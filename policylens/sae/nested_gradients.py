@@ -12,7 +12,7 @@ from policylens.sae import kernels
 from policylens.sae.architecture import Tensors
 from policylens.sae.auxiliary import WithAuxiliary
 from policylens.sae.parallel import over_range
-from policylens.sae.precision import Factors, raw, rounded
+from policylens.sae.precision import Factors, memory_in, raw
 from policylens.sae.sparse_gradients import (
     Code,
     Pass,
@@ -45,9 +45,9 @@ def nested_gradients(
     start_from_zero(into)
     edges, factor, m = np.array([0, *widths]), 2 / target.numel(), len(p["b_enc"])
     errors = [sae.buffer(f"errors of prefix {number}", tuple(target.shape), target) for number in range(len(widths))]
-    x_factor = rounded(sae.buffer, "x", x, sae.factor_dtype)
+    x_factor = memory_in(sae.factor_dtype, sae.buffer, "x", x)
     error_factors = [
-        rounded(sae.buffer, f"error {number}", error, sae.factor_dtype) for number, error in enumerate(errors)
+        memory_in(sae.factor_dtype, sae.buffer, f"error {number}", error) for number, error in enumerate(errors)
     ]
 
     def through(start: int, stop: int) -> Pass:

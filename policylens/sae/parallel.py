@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -29,7 +29,10 @@ def threads() -> int:
 
 @contextmanager
 def in_parts() -> Iterator[None]:
-    """Within, torch runs on one thread, and `over_range` on as many as torch had before."""
+    """Within, torch runs on one thread, and `over_range` on as many as torch had before.
+
+    Threads that others start within and that then first use torch keep to one thread too.
+    """
     yield from _with(threads(), 1)
 
 
@@ -53,7 +56,7 @@ def over_range(work: Callable[[int, int], Result], length: int) -> list[Result]:
     """work(start, stop) for ranges that cover 0..length, one for each thread; the results in order.
 
     A part should release the interpreter lock, as compiled loops and torch's operations do, and write only what belongs
-    to its own range. Inside it torch uses one thread.
+    to its own range. Where there are several, torch uses one thread in each.
     """
     parts = max(1, min(threads(), length))
     return over_edges(work, [length * part // parts for part in range(parts + 1)])
@@ -65,12 +68,13 @@ def over_edges(work: Callable[[int, int], Result], edges: Sequence[int]) -> list
     if len(ranges) == 1:
         return [work(*ranges[0])]
     parts = [_pool(len(ranges)).submit(work, start, stop) for start, stop in ranges]
+    wait(parts)
     return [part.result() for part in parts]
 
 
 def by_rows(work: Callable[..., Any], *tensors: Tensor) -> None:
-    """Call `work` on tensors of one length: on a CPU on ranges of their rows, elsewhere and for scalars at once."""
-    if tensors[0].device.type != "cpu" or tensors[0].dim() == 0:
+    """Call `work` on tensors of one length: on a CPU on ranges of their rows, elsewhere at once."""
+    if tensors[0].device.type != "cpu":
         work(*tensors)
     else:
         over_range(lambda start, stop: work(*(tensor[start:stop] for tensor in tensors)), len(tensors[0]))

@@ -20,12 +20,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Factors:
     """Parameters in the precision of products, by name.
 
-    sae: whose precision and memory are used.
+    sae: whose precision and memory are used. what: names the memory, where several are in use together.
     """
 
-    def __init__(self, p: Mapping[str, Tensor], sae: Architecture) -> None:
+    def __init__(self, p: Mapping[str, Tensor], sae: Architecture, what: str = "factor") -> None:
         self._exact = p
-        self._factors = {name: _factor(name, tensor, sae) for name, tensor in p.items()}
+        self._factors = {name: _factor(f"{what} {name}", tensor, sae) for name, tensor in p.items()}
 
     def exact(self, name: str) -> Tensor:
         """The parameter itself."""
@@ -37,13 +37,13 @@ class Factors:
 
 def _factor(name: str, tensor: Tensor, sae: Architecture) -> Tensor:
     block = tensor if tensor.is_contiguous() else tensor.T
-    copy = rounded(sae.buffer, f"{name} {tuple(block.shape)}", block, sae.factor_dtype)
+    copy = memory_in(sae.factor_dtype, sae.buffer, name, block)
     if copy is not block:
         by_rows(Tensor.copy_, copy, block)
     return copy if block is tensor else copy.T
 
 
-def rounded(buffer: Callable[..., Tensor], name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def memory_in(dtype: torch.dtype, buffer: Callable[..., Tensor], name: str, tensor: Tensor) -> Tensor:
     """Memory for a copy of a contiguous tensor in another precision, or the tensor itself if it has it."""
     if tensor.dtype is dtype:
         return tensor

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from policylens.sae.architecture import Architecture, Tensors
-from policylens.sae.parallel import over_range
-from policylens.sae.precision import Factors, add_product, rounded
+from policylens.sae.parallel import Result, over_range
+from policylens.sae.precision import Factors, add_product, memory_in
 from policylens.sae.sparse_gradients import Sums, add_code, encoded, positive, start_from_zero, tiles
 
 SPARSE_BELOW, SPARSE_BELOW_IN_MEMORY = 0.1, 0.04
@@ -18,8 +17,6 @@ SPARSE_BELOW, SPARSE_BELOW_IN_MEMORY = 0.1, 0.04
 stay in a cache, and where they come from memory for every row."""
 
 CACHED_WEIGHTS = 2**22
-
-Result = TypeVar("Result")
 
 
 @torch.no_grad()
@@ -85,7 +82,7 @@ def _add_dense(
     dL/dW_enc = x^T S. First the rows, then ranges of latents over all rows. latents: x W_enc + b_enc, overwritten.
     """
     dtype, over = sae.factor_dtype, over_range if x.device.type == "cpu" else _whole
-    rows, slopes = (rounded(sae.buffer, name, like, dtype) for name, like in (("x", x), ("error", target)))
+    rows, slopes = (memory_in(dtype, sae.buffer, name, like) for name, like in (("x", x), ("error", target)))
     if slopes is target:
         slopes = sae.buffer("slopes", tuple(target.shape), target)
     back = sae.buffer("back", tuple(latents.shape), latents)

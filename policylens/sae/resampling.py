@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from policylens.sae.architecture import RESAMPLED, SINCE
+from policylens.sae.optimiser import MOMENTS
 
 if TYPE_CHECKING:
     from policylens.sae.member import Member
@@ -87,7 +88,7 @@ def forget(member: Member, latents: Tensor) -> None:
     m = member.settings["latents"]
     for name, moments in zip(member.parameters, member.moments(), strict=True):
         if name not in NOT_OF_LATENTS:
-            for kind in ("exp_avg", "exp_avg_sq"):
+            for kind in MOMENTS:
                 moments[kind].view(m, -1)[latents] = 0.0
 
 

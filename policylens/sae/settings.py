@@ -95,7 +95,15 @@ _NORMS = {
 }
 
 OWN: dict[str, dict[str, dict[str, Any]]] = {
-    "standard": _weight_of("sum_i ||W_dec,i|| f_i") | _WARMUP | _NORMS,
+    "standard": _weight_of("sum_i ||W_dec,i|| f_i")
+    | _WARMUP
+    | _NORMS
+    | {
+        "subtract_b_dec": {
+            "type": "boolean",
+            "description": "Whether the encoder takes x - b_dec in training: the same functions, learnt another way.",
+        }
+    },
     "plain_l1": _weight_of("the mean of f over latents") | _WARMUP,
     "linear": {
         "sparsity": NOT_NEGATIVE | {"description": "lambda at the start: weight of the mean of |z| ||W_dec||."},
@@ -178,7 +186,7 @@ _TOPK = _CENTRED | {"auxiliary_weight": 1 / 32, "auxiliary_k": 64}
 _BATCH = _TOPK | {"threshold_decay": 0.99}
 
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "standard": _STUDY,
+    "standard": _STUDY | {"subtract_b_dec": False},
     "plain_l1": _SHARED_DEFAULTS
     | {
         "steps": 20_000,

@@ -1,6 +1,6 @@
 """Gradients on a CPU through sparse codes: what k active latents per row need, not what m would.
 
-Only the encoder's product is dense (all latents compete): about 2 d m + 8 k d floating-point operations per row, k
+Only the encoder's product is dense (all latents compete): about 2 d m + 10 k d floating-point operations per row, k
 being the active latents, where all products in full take 10 d m.
 
 Rows go forwards and back on as many threads as there are, each for itself; then the gradients are gathered latent by
@@ -19,7 +19,7 @@ from torch import Tensor
 from policylens.sae import active, kernels
 from policylens.sae.architecture import Architecture, Tensors
 from policylens.sae.parallel import by_rows, over_edges, over_range, threads
-from policylens.sae.precision import Factors, raw, rounded
+from policylens.sae.precision import Factors, memory_in, raw
 
 if TYPE_CHECKING:
     from policylens.sae.auxiliary import WithAuxiliary
@@ -88,7 +88,8 @@ class Pass(NamedTuple):
     @property
     def smallest(self) -> float:
         """The smallest positive value, infinity if there is none."""
-        return smallest_positive([self.values[block.entries] for block in self.blocks])
+        found = (self.values[block.entries] for block in self.blocks)
+        return min(float(values.min(initial=np.inf, where=values > 0)) for values in found)
 
 
 class Sums(NamedTuple):
@@ -121,7 +122,7 @@ def largest(sae: Architecture, factors: Factors, x: Tensor, k: int) -> Choose:
     def choose(start: int, stop: int) -> Code:
         latents, counts = np.empty((stop - start, k), np.int32), np.empty(stop - start, np.int32)
         for first, last in tiles(sae, x, start, stop):
-            out = sae.buffer(f"latents of {m} from {start}", (last - first, m), factors["b_enc"])
+            out = sae.buffer(f"latents from {start}", (last - first, m), factors["b_enc"])
             part = slice(first - start, last - start)
             active.largest(comparable(encoded(sae, factors, x[first:last], out)), latents[part], counts[part])
         return Code(np.arange(stop - start, dtype=np.int64) * k, counts, latents.reshape(-1))
@@ -141,7 +142,7 @@ def positive(sae: Architecture, factors: Factors, x: Tensor, below: float, every
         starts, counts, place = np.empty(stop - start, np.int64), np.empty(stop - start, np.int32), 0
         for first, last in tiles(sae, x, start, stop):
             if every is None:
-                out = sae.buffer(f"latents of {m} from {start}", (last - first, m), factors["b_enc"])
+                out = sae.buffer(f"latents from {start}", (last - first, m), factors["b_enc"])
             else:
                 out = every[first:last]
             dense, part = comparable(encoded(sae, factors, x[first:last], out)), slice(first - start, last - start)
@@ -217,7 +218,7 @@ def add_code(
     decoder, if any, is left to the caller. error: (n, d_out) float32, written: decoded - target.
     """
     x_factor, error_factor = (
-        rounded(sae.buffer, name, tensor, sae.factor_dtype) for name, tensor in (("x", x), ("error", error))
+        memory_in(sae.factor_dtype, sae.buffer, name, tensor) for name, tensor in (("x", x), ("error", error))
     )
 
     def through(start: int, stop: int) -> Pass | None:
@@ -300,11 +301,6 @@ def balanced(first: np.ndarray, latents: tuple[int, int] | None = None) -> list[
     return [start, *np.clip(np.searchsorted(first, shares), start, stop).tolist(), stop]
 
 
-def smallest_positive(values: Sequence[np.ndarray]) -> float:
-    """Infinity if there is none."""
-    return min((float(some.min(initial=np.inf, where=some > 0)) for some in values), default=np.inf)
-
-
 def start_from_zero(into: Tensors) -> None:
     """Set all gradients to 0."""
     for gradient in into.values():
@@ -320,7 +316,7 @@ def add_auxiliary(sae: WithAuxiliary, p: Tensors, x: Tensor, error: Tensor, into
         "W_dec": p["W_dec"].index_select(0, dead),
         "b_dec": torch.zeros_like(p["b_dec"]),
     }
-    slopes, factors = {name: torch.zeros_like(tensor) for name, tensor in few.items()}, Factors(few, sae)
+    slopes, factors = {name: torch.zeros_like(tensor) for name, tensor in few.items()}, Factors(few, sae, "dead")
     choose = largest(sae, factors, x, min(sae.settings["auxiliary_k"], len(dead)))
     rest = sae.buffer("rest", tuple(error.shape), error)
     sums, _ = add_code(sae, factors, x, -error, choose, slopes, rest, 2 * weight, torch.zeros_like(few["b_enc"]))

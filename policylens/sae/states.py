@@ -12,12 +12,12 @@ from torch import Tensor
 from policylens.errors import UserError
 from policylens.sae.history import HISTORY
 from policylens.sae.member import Member
+from policylens.sae.optimiser import MOMENTS
 from policylens.sae.training import Training
 from policylens.stores.files import read_tensors, write_tensors
 from policylens.stores.tensors import check_names, check_shape
 
 STATE = "state.safetensors"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_state(path: Path, training: Training, stamp: str) -> bool:

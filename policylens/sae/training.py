@@ -92,6 +92,8 @@ def advance(
     waiting = [training for training in trainings if training.running]
     if not waiting:
         return
+    for training in waiting:
+        training.member.architecture.scratch = waiting[0].member.architecture.scratch
     with in_parts():
         _advance(waiting, stream, sample, keeper, progress)
 
