@@ -91,14 +91,14 @@ SIZES = {
     "large": {"width": 2_048, "latents": 16_384, "rows": 65_536, "held_out": 2_048},
 }
 LENGTHS = {
-    ("standard", "small"): {"steps": 500, "evaluations": 20, "warm_steps": 250, "sparsity": 5.0},
+    ("standard", "small"): {"steps": 400, "evaluations": 20, "warm_steps": 200, "sparsity": 5.0},
     ("topk", "small"): {"steps": 120, "evaluations": 15, "warm_steps": 40},
-    ("standard", "medium"): {"steps": 240, "evaluations": 12, "warm_steps": 120, "sparsity": 5.0},
+    ("standard", "medium"): {"steps": 160, "evaluations": 10, "warm_steps": 80, "sparsity": 5.0},
     ("topk", "medium"): {"steps": 48, "evaluations": 8, "warm_steps": 16},
     ("standard", "large"): {
-        "steps": 24,
-        "evaluations": 8,
-        "warm_steps": 8,
+        "steps": 18,
+        "evaluations": 6,
+        "warm_steps": 6,
         "sparsity": 16.0,
         "learning_rate": 1e-3,
         "start_l0": 64,
