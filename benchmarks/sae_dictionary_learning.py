@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from sae_batches import batches
-from sae_evaluator import Tensors, Trained, Watch, begin_sparse
+from sae_evaluator import Tensors, Trained, Watch
 from sae_settings import AUTOCAST, Setting
 from torch import Tensor
 
@@ -29,7 +29,6 @@ def train(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch)
 def train_with(name: str, rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch) -> Trained:
     """Train one SAE with a trainer of this name."""
     trainer = new_trainer(setting, name, seed)
-    begin_sparse(setting, plain(trainer), trainer.ae.encoder.bias.detach(), rows)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=variant == AUTOCAST)
     source = batches(rows, setting.batch_rows, seed)
     for step, batch in zip(range(setting.steps), watch.around(source, lambda: plain(trainer)), strict=False):

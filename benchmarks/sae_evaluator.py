@@ -11,7 +11,6 @@ from sae_settings import Setting
 from torch import Tensor
 
 CHUNK_ROWS = 1_024
-SPARSE_ROWS = 4_096
 TOLERANCE = 1e-2
 Tensors = Mapping[str, Tensor]
 Item = TypeVar("Item")
@@ -42,18 +41,6 @@ def evaluate(tensors: Tensors, held_out: Tensor, k: int | None) -> tuple[float, 
         active += int(f.count_nonzero())
     total = float((held_out - held_out.mean(0)).square().sum(dtype=torch.float64))
     return 1 - errors / total, active / len(held_out)
-
-
-@torch.no_grad()
-def begin_sparse(setting: Setting, tensors: Tensors, bias: Tensor, rows: Tensor) -> None:
-    """Lower a tool's encoder bias (m,) in place if the setting has a `start_l0`. tensors: as of `reconstruct`."""
-    if setting.start_l0 is None:
-        return
-    some = rows[:SPARSE_ROWS]
-    active = max(1, round(len(some) * setting.start_l0 / setting.latents))
-    for part in torch.arange(setting.latents).split(CHUNK_ROWS):
-        latents = torch.addmm(tensors["b_enc"][part], some, tensors["W_enc"][:, part])
-        bias[part] -= latents.topk(active + 1, dim=0, sorted=True).values[-1]
 
 
 class Trained(NamedTuple):

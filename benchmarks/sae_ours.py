@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from sae_evaluator import Trained, Watch, begin_sparse
+from sae_evaluator import Trained, Watch
 from sae_settings import Setting
 from torch import Tensor
 
 LOGGED_EVERY = 100
-WARM_L0 = 32
+FAR_BELOW = -100.0
+"""A bias at which next to no latent is active."""
 
 AS_PEERS = {"initial_norms": [0.1, 0.1], "subtract_b_dec": True}
 """The same initialisation and the same parameters as both peers', so that the tools differ in nothing but speed."""
@@ -21,12 +22,12 @@ CLIP = 1.0
 
 def train(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch) -> Trained:
     """Train one SAE. variant: the precision of the factors of products."""
-    for start_l0 in (None, WARM_L0):  # compiles what is compiled: the dense way and the sparse one
-        _run(rows, replace(setting, steps=1, warm_steps=0, start_l0=start_l0), variant, seed, None)
+    for bias in (0.0, FAR_BELOW):  # compiles what is compiled: the dense way and the sparse one
+        _run(rows, replace(setting, steps=1, warm_steps=0), variant, seed, None, bias)
     return _run(rows, setting, variant, seed, watch)
 
 
-def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch | None) -> Trained:
+def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch | None, bias: float = 0.0) -> Trained:
     from policylens.sae.selection import in_memory
     from policylens.sae.settings import resolve
     from policylens.sae.training import Feed, Keeper, Training, advance, new_member
@@ -40,7 +41,7 @@ def _run(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch |
     settings = resolve(settings_of(setting, variant))
     feed = Feed(in_memory(rows), settings, seed)
     member = new_member(settings, feed, seed, "cpu")
-    begin_sparse(setting, member.finished, member.parameters["b_enc"], rows)
+    member.parameters["b_enc"] += bias
     keeper = None if watch is None else Watching()
 
     def watched(steps: Sequence[int]) -> Iterable[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from sae_batches import batches
-from sae_evaluator import Tensors, Trained, Watch, begin_sparse
+from sae_evaluator import Tensors, Trained, Watch
 from sae_settings import COMPILED, FLOAT32, Setting
 from torch import Tensor
 
@@ -24,7 +24,6 @@ def train(rows: Tensor, setting: Setting, variant: str, seed: int, watch: Watch)
     """Train one SAE."""
     torch.manual_seed(seed)
     sae = new_sae(setting)
-    begin_sparse(setting, plain(sae), sae.b_enc.detach(), rows)
     source = batches(rows, setting.batch_rows, seed)
     trainer = new_trainer(sae, setting, variant, watch.around(source, lambda: plain(sae)))
     if variant == COMPILED:

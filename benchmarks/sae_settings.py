@@ -56,8 +56,6 @@ class Setting:
     rows are measured, evenly over the steps. warm_steps: first steps, which do not count for activations per second.
     rows, held_out: resident training rows and held-out rows. k: of TopK. sparsity: lambda of the standard SAE, in
     sum_d (x - x_hat)^2 + lambda sum_i f_i ||W_dec,i||, the mean of which over rows all three tools minimise.
-    start_l0: if given, every latent's bias is lowered before the first step until it is active in so many of m rows, so
-    that the run begins about as sparse as a standard SAE is after hundreds of steps.
     """
 
     architecture: str
@@ -72,7 +70,6 @@ class Setting:
     held_out: int = 8_192
     batch_rows: int = 4_096
     k: int = 32
-    start_l0: int | None = None
 
     @property
     def name(self) -> str:
@@ -91,22 +88,28 @@ SIZES = {
     "large": {"width": 2_048, "latents": 16_384, "rows": 65_536, "held_out": 2_048},
 }
 LENGTHS = {
-    ("standard", "small"): {"steps": 400, "evaluations": 20, "warm_steps": 200, "sparsity": 5.0},
+    ("standard", "small"): {"steps": 600, "evaluations": 20, "warm_steps": 300, "sparsity": 8.0},
     ("topk", "small"): {"steps": 120, "evaluations": 15, "warm_steps": 40},
-    ("standard", "medium"): {"steps": 160, "evaluations": 10, "warm_steps": 80, "sparsity": 5.0},
+    ("standard", "medium"): {
+        "steps": 240,
+        "evaluations": 12,
+        "warm_steps": 120,
+        "sparsity": 8.0,
+        "learning_rate": 3e-3,
+    },
     ("topk", "medium"): {"steps": 48, "evaluations": 8, "warm_steps": 16},
     ("standard", "large"): {
-        "steps": 18,
-        "evaluations": 6,
-        "warm_steps": 6,
-        "sparsity": 16.0,
-        "learning_rate": 1e-3,
-        "start_l0": 64,
+        "steps": 120,
+        "evaluations": 12,
+        "warm_steps": 60,
+        "sparsity": 20.0,
+        "learning_rate": 1.5e-3,
+        "batch_rows": 2_048,
     },
     ("topk", "large"): {"steps": 12, "evaluations": 6, "warm_steps": 4, "learning_rate": 5e-4},
 }
 """A standard SAE begins with half of its latents active; its rate is that of the second half of a run, by when it has
-become sparse. The large one would take too long to become so."""
+become sparse. Lambda, learning rate and rows per step are such that it becomes so within minutes."""
 
 
 def full(effort: float) -> list[Setting]:

@@ -52,21 +52,22 @@ def test_torch_has_its_threads_back_afterwards(three_threads):
             assert (torch.get_num_threads(), parallel.threads()) == (1, 3)
         raise ValueError("wrong")
     assert (torch.get_num_threads(), parallel.threads()) == (3, 3)
-    seen = []
-    other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    other.start()
-    other.join()
-    assert seen == [3]
+    assert threads_of_a_new_thread() == 3
 
 
 def test_threads_of_the_pool_change_nothing_for_threads_to_come(three_threads):
     parallel._pool.cache_clear()
     over_edges(lambda start, stop: None, [0, 1, 2])
+    assert threads_of_a_new_thread() == 3
+
+
+def threads_of_a_new_thread() -> int:
+    """Torch's number of threads as a thread sees it that asks for the first time."""
     seen = []
     other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
     other.start()
     other.join()
-    assert seen == [3]
+    return seen[0]
 
 
 def test_all_parts_are_waited_for_when_one_fails(three_threads):

@@ -12,16 +12,8 @@ from policylens.sae import kernels
 from policylens.sae.architecture import Tensors
 from policylens.sae.auxiliary import WithAuxiliary
 from policylens.sae.parallel import over_range
-from policylens.sae.precision import Factors, memory_in, raw
-from policylens.sae.sparse_gradients import (
-    Code,
-    Pass,
-    Sums,
-    add_auxiliary,
-    blocks_of_rows,
-    gather,
-    start_from_zero,
-)
+from policylens.sae.precision import Factors, RowFactor, raw
+from policylens.sae.sparse_gradients import Code, Pass, Sums, add_auxiliary, blocks_of_rows, gather, start_from_zero
 
 
 def nested_gradients(
@@ -45,24 +37,21 @@ def nested_gradients(
     start_from_zero(into)
     edges, factor, m = np.array([0, *widths]), 2 / target.numel(), len(p["b_enc"])
     errors = [sae.buffer(f"errors of prefix {number}", tuple(target.shape), target) for number in range(len(widths))]
-    x_factor = memory_in(sae.factor_dtype, sae.buffer, "x", x)
-    error_factors = [
-        memory_in(sae.factor_dtype, sae.buffer, f"error {number}", error) for number, error in enumerate(errors)
-    ]
+    x_factor = RowFactor("x", x, sae)
+    error_factors = [RowFactor(f"error {number}", error, sae) for number, error in enumerate(errors)]
 
     def through(start: int, stop: int) -> Pass:
         rows = slice(start, stop)
         prefixes, part = [error[rows] for error in errors], code.rows(start, stop)
         found = _through(factors, x[rows], target[rows], part, edges, prefixes, factor)
-        for exact, copy in ((x, x_factor), *zip(errors, error_factors, strict=True)):
-            if copy is not exact:
-                copy[rows].copy_(exact[rows])
+        for factor_rows in (x_factor, *error_factors):
+            factor_rows.take(start, stop)
         return Pass(*found, prefixes[0].sum(0), blocks_of_rows(part, m, start))
 
     passes = over_range(through, len(x))
     sums = torch.zeros_like(p["b_enc"])
     for error, latents in zip(error_factors, pairwise(edges.tolist()), strict=True):
-        sums += gather(passes, error, x_factor, factor, into, latents)
+        sums += gather(passes, error.tensor, x_factor.tensor, factor, into, latents)
     into["b_dec"].add_(sum(part.errors for part in passes), alpha=factor)
     squares = torch.stack([part.squares.sum(1) for part in passes]).sum(0)
     auxiliary = add_auxiliary(sae, p, x, errors[-1], into, dead) if len(dead) else 0.0

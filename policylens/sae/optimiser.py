@@ -24,10 +24,8 @@ class Adam:
         self.moments = [{kind: torch.zeros_like(tensor) for kind in MOMENTS} for tensor in tensors]
         self._gradients, device = list(gradients), tensors[0].device.type
         count = threads() if device == "cpu" else 1
-        self._parts = []
-        for part in range(count):
-            cuts = [slice(len(t) * part // count, len(t) * (part + 1) // count) for t in tensors]
-            self._parts.append(self._part(tensors, cuts, learning_rate, fused=device != "mps"))
+        cuts = [[slice(len(t) * part // count, len(t) * (part + 1) // count) for t in tensors] for part in range(count)]
+        self._parts = [self._part(tensors, part, learning_rate, fused=device != "mps") for part in cuts]
 
     def _part(
         self, tensors: Sequence[Tensor], cuts: Sequence[slice], learning_rate: float, fused: bool
@@ -47,15 +45,12 @@ class Adam:
 
     def clip(self, limit: float) -> None:
         """Scale all gradients down to a norm of `limit` together, if they are larger."""
-        count = len(self._parts)
 
         def norms(start: int, stop: int) -> Tensor:
-            cuts = [
-                gradient[len(gradient) * start // count : len(gradient) * stop // count] for gradient in self._gradients
-            ]
-            return torch.stack([torch.linalg.vector_norm(cut) for cut in cuts])
+            rows = [row for part in self._parts[start:stop] for row in part.param_groups[0]["params"]]
+            return torch.stack([torch.linalg.vector_norm(row.grad) for row in rows])
 
-        norm = torch.linalg.vector_norm(torch.stack(over_edges(norms, range(count + 1))))
+        norm = torch.linalg.vector_norm(torch.cat(over_edges(norms, range(len(self._parts) + 1))))
         if norm.device.type == "cpu" and norm <= limit:
             return  # scaling by 1 would be a pass over all gradients; elsewhere asking would wait for the device
         factor = (limit / (norm + TINY)).clamp(max=1.0)

@@ -50,6 +50,22 @@ def memory_in(dtype: torch.dtype, buffer: Callable[..., Tensor], name: str, tens
     return buffer(f"rounded {name}", tuple(tensor.shape), torch.empty(0, dtype=dtype, device=tensor.device))
 
 
+class RowFactor:
+    """A matrix (n, d) in the precision of products, brought to it range by range as its rows come to be known.
+
+    name: of the memory, which is `exact` itself if that has the precision.
+    """
+
+    def __init__(self, name: str, exact: Tensor, sae: Architecture) -> None:
+        self._exact = exact
+        self.tensor = memory_in(sae.factor_dtype, sae.buffer, name, exact)
+
+    def take(self, start: int, stop: int) -> None:
+        """Rows start:stop are known."""
+        if self.tensor is not self._exact:
+            self.tensor[start:stop].copy_(self._exact[start:stop])
+
+
 def raw(matrix: Tensor) -> np.ndarray:
     """The numpy array of a float32 tensor on the CPU; of a bfloat16 one, its bits as int16."""
     return matrix.view(torch.int16).numpy() if matrix.dtype is torch.bfloat16 else matrix.numpy()

@@ -9,7 +9,7 @@ latent, from blocks of rows that fit into a cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 from policylens.sae import active, kernels
 from policylens.sae.architecture import Architecture, Tensors
 from policylens.sae.parallel import by_rows, over_edges, over_range, threads
-from policylens.sae.precision import Factors, memory_in, raw
+from policylens.sae.precision import Factors, RowFactor, raw
 
 if TYPE_CHECKING:
     from policylens.sae.auxiliary import WithAuxiliary
@@ -115,16 +115,29 @@ def encoded(sae: Architecture, factors: Factors, x: Tensor, out: Tensor) -> Tens
     return torch.addmm(factors["b_enc"], x.to(sae.factor_dtype), factors["W_enc"], out=out)
 
 
+def encoded_tiles(
+    sae: Architecture, factors: Factors, x: Tensor, start: int, stop: int, every: Tensor | None = None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """x W_enc + b_enc of rows start:stop, tile by tile: where in start:stop, and the comparable latents.
+
+    every: (n, m) in the precision of products, to keep them in; otherwise a tile is overwritten by the next.
+    """
+    m = len(factors["b_enc"])
+    for first, last in tiles(sae, x, start, stop):
+        if every is None:
+            out = sae.buffer(f"latents from {start}", (last - first, m), factors["b_enc"])
+        else:
+            out = every[first:last]
+        yield slice(first - start, last - start), comparable(encoded(sae, factors, x[first:last], out))
+
+
 def largest(sae: Architecture, factors: Factors, x: Tensor, k: int) -> Choose:
     """Chooses the k largest positive latents of every row."""
-    m = len(factors["b_enc"])
 
     def choose(start: int, stop: int) -> Code:
         latents, counts = np.empty((stop - start, k), np.int32), np.empty(stop - start, np.int32)
-        for first, last in tiles(sae, x, start, stop):
-            out = sae.buffer(f"latents from {start}", (last - first, m), factors["b_enc"])
-            part = slice(first - start, last - start)
-            active.largest(comparable(encoded(sae, factors, x[first:last], out)), latents[part], counts[part])
+        for part, dense in encoded_tiles(sae, factors, x, start, stop):
+            active.largest(dense, latents[part], counts[part])
         return Code(np.arange(stop - start, dtype=np.int64) * k, counts, latents.reshape(-1))
 
     return choose
@@ -140,12 +153,7 @@ def positive(sae: Architecture, factors: Factors, x: Tensor, below: float, every
     def choose(start: int, stop: int) -> Code | None:
         latents = np.empty(int(below * (stop - start) * m) + m, np.int32)
         starts, counts, place = np.empty(stop - start, np.int64), np.empty(stop - start, np.int32), 0
-        for first, last in tiles(sae, x, start, stop):
-            if every is None:
-                out = sae.buffer(f"latents from {start}", (last - first, m), factors["b_enc"])
-            else:
-                out = every[first:last]
-            dense, part = comparable(encoded(sae, factors, x[first:last], out)), slice(first - start, last - start)
+        for part, dense in encoded_tiles(sae, factors, x, start, stop, every):
             if place >= 0:
                 place = active.list_positive(dense, starts[part], counts[part], latents, place)
             elif every is None:
@@ -160,8 +168,8 @@ def largest_of_batch(sae: Architecture, factors: Factors, x: Tensor, k: int) -> 
     every = sae.buffer("latents of a batch", (len(x), len(factors["b_enc"])), factors["b_enc"])
 
     def encode(start: int, stop: int) -> None:
-        for first, last in tiles(sae, x, start, stop):
-            encoded(sae, factors, x[first:last], every[first:last])
+        for _ in encoded_tiles(sae, factors, x, start, stop, every):
+            pass
 
     over_range(encode, len(x))
     dense = comparable(every)
@@ -217,9 +225,7 @@ def add_code(
     None, and nothing is added, if some part of the rows is not sparse enough. The penalty's own dependence on the
     decoder, if any, is left to the caller. error: (n, d_out) float32, written: decoded - target.
     """
-    x_factor, error_factor = (
-        memory_in(sae.factor_dtype, sae.buffer, name, tensor) for name, tensor in (("x", x), ("error", error))
-    )
+    x_factor, error_factor = RowFactor("x", x, sae), RowFactor("error", error, sae)
 
     def through(start: int, stop: int) -> Pass | None:
         code = choose(start, stop)
@@ -227,15 +233,14 @@ def add_code(
             return None
         part = _through(factors, x[start:stop], target[start:stop], code, error[start:stop], factor, penalty)
         blocks = blocks_of_rows(code, len(penalty), start)
-        for exact, copy in ((x, x_factor), (error, error_factor)):
-            if copy is not exact:
-                copy[start:stop].copy_(exact[start:stop])
+        for rows in (x_factor, error_factor):
+            rows.take(start, stop)
         return Pass(*part, error[start:stop].sum(0), blocks)
 
     passes = over_range(through, len(x))
     if any(part is None for part in passes):
         return None
-    sums = gather(passes, error_factor, x_factor, factor, into)
+    sums = gather(passes, error_factor.tensor, x_factor.tensor, factor, into)
     into["b_dec"].add_(sum(part.errors for part in passes), alpha=factor)
     return Sums(torch.cat([part.squares for part in passes]).sum(), sums), passes
 
