@@ -1,6 +1,7 @@
 """Training with dictionary_learning: its trainers' `update`, called as its own trainSAE calls it.
 
 The standard SAE is its `StandardTrainerAprilUpdate`, whose penalty is weighted by the decoder's norms like ours.
+Its encoder's biases begin at 0, as the other tools' do, and not at torch's default.
 Variants: float32, and autocast, which trainSAE offers for GPUs and which is as easily had on a CPU by calling `update`
 within it.
 """
@@ -56,7 +57,9 @@ def new_trainer(setting: Setting, name: str, seed: int) -> SAETrainer:
     if setting.architecture == "topk":
         return top_k.TopKTrainer(k=setting.k, **given)
     penalty = {"l1_penalty": setting.sparsity, "sparsity_warmup_steps": None}
-    return getattr(standard, name)(**penalty, **given)
+    trainer = getattr(standard, name)(**penalty, **given)
+    torch.nn.init.zeros_(trainer.ae.encoder.bias)  # torch's random ones alone make an L0 that differs by a third
+    return trainer
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from policylens.sae.files import load_sae
 from policylens.sae.selection import in_memory
 from policylens.sae.settings import resolve
 from policylens.sae.states import STATE, load_state, save_state
-from policylens.sae.sweep import Plan, groups, stamp, train_sweep, training_bytes, waves
+from policylens.sae.sweep import Plan, groups, left_for_members, stamp, train_sweep, training_bytes, waves
 from policylens.sae.training import Feed, Training, advance, new_member, seed_of
 from policylens.sae.workspace import Workspace
 
@@ -80,6 +80,12 @@ def test_waves_of_bounded_memory_change_nothing(tmp_path, together):
     run(tmp_path, members, Plan(seed=5, memory_bytes=1), keeper=small)
     assert max(most) == 1
     assert {name: files_of(small, name) for name in members} == {name: files_of(keeper, name) for name in members}
+
+
+def test_members_get_what_rows_and_overhead_leave():
+    mebibyte = 2**20
+    assert left_for_members(8_000 * mebibyte, 2_048 * mebibyte) == (8_000 - 2 * 2_048 - 1_536) * mebibyte
+    assert left_for_members(2_000 * mebibyte, 2_048 * mebibyte) == 0
 
 
 def test_adding_a_member_trains_that_one(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from policylens.sae.files import CONFIG, load_sae
 from policylens.sae.origin import origin
 from policylens.sae.selection import Selection
 from policylens.sae.settings import resolve
-from policylens.sae.sweep import Plan, stamp, train_sweep
+from policylens.sae.sweep import Plan, left_for_members, stamp, train_sweep
 from policylens.sae.tracking import Tracker
 from policylens.sae.training import Progress, seed_of
 from policylens.sae.training_rows import Recorded, training_rows
@@ -36,7 +36,8 @@ def program() -> None:
     members = {name: resolve(recipe["settings"], f"member {name!r}") for name, recipe in recipes.items()}
     rows = common["rows"]
     pool_bytes = rows.get("pool_mb", DEFAULT_POOL_MB) * 2**20
-    plan = Plan(common["seed"], common["device"], arguments.memory_mb * 2**19, pool_bytes)
+    memory_bytes = left_for_members(arguments.memory_mb * 2**20, pool_bytes)
+    plan = Plan(common["seed"], common["device"], memory_bytes, pool_bytes)
     stamps = {name: stamp_of(recipe, arguments) for name, recipe in recipes.items()}
     seeds = {name: seed_of(own, plan.seed) for name, own in members.items()}
     names = origin(arguments.capture[0], arguments.row_space, arguments.site)
@@ -67,7 +68,7 @@ def parsed() -> argparse.Namespace:
         "rows (limit, where, weights, pool_mb: policylens/sae/training_rows.py), seed, device, threads, code",
     )
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
-    parser.add_argument("--memory-mb", type=int, default=8000, help="of the job; members in training get half")
+    parser.add_argument("--memory-mb", type=int, default=8000, help="of the job; bounds how many train together")
     parser.add_argument("--save-every", type=float, default=300, help="seconds between two savings of the states")
     parser.add_argument("--wandb", default="null", help="JSON: project and mode (offline, online); null: not followed")
     parser.add_argument("--out", required=True, type=Path, help="folder of the training")

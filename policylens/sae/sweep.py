@@ -21,6 +21,12 @@ from policylens.sae.training import POOL_BYTES, SHARED, Feed, Keeper, Progress, 
 Settings = Mapping[str, Any]
 BYTES_PER_PARAMETER = 16
 
+POOLS = 2
+"""Pools of rows in memory: the one in use and the next."""
+
+OVERHEAD_BYTES = 3 * 2**29
+"""The interpreter, torch, and the scratch memory that all members have together."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -64,6 +70,11 @@ def waves(names: Sequence[str], bytes_of: Callable[[str], int], limit: int) -> I
         taken += bytes_of(name)
     if wave:
         yield wave
+
+
+def left_for_members(job_bytes: int, pool_bytes: int) -> int:
+    """What a job of this memory has for the members in training, beside the rows and its overhead."""
+    return max(0, job_bytes - POOLS * pool_bytes - OVERHEAD_BYTES)
 
 
 def training_bytes(settings: Settings, d_in: int, d_out: int) -> int:
