@@ -222,4 +222,20 @@ def test_what_cannot_be_measured_is_one_clear_line(othello, tmp_path):
     save_sae(tmp_path / "foreign", made(directions(24, 16), checkpoint_sha256="0" * 64))
     words = script_command("measure_return", *arguments(othello, out, sae=tmp_path / "foreign"))
     assert "another checkpoint" in clear_line(run(words))
+    for name, sae in {
+        "wide": made(directions(24, 17)),
+        "elsewhere": made(directions(24, 16), site="block_2"),
+    }.items():
+        save_sae(tmp_path / name, sae)
+    words = script_command("measure_return", *arguments(othello, out, sae=tmp_path / "wide"))
+    assert "wide: made for activations of width 17, site 'block_1' has 16" in clear_line(run(words))
+    words = script_command("measure_return", *arguments(othello, out, sae=tmp_path / "elsewhere"))
+    assert "elsewhere: is an SAE of the site 'block_2', not of 'block_1'" in clear_line(run(words))
     assert not out.exists()
+
+
+def test_nothing_is_predicted_into_an_earlier_site():
+    sae = made(directions(24, 16), site="block_2")
+    edits = runs_of(sae, "block_2", "block_1", np.zeros((4, 16), np.float32), 0)["reconstruction"]
+    with refused("'block_1' comes before 'block_2'"):
+        edits["block_1"](torch.zeros(3, 16))

@@ -498,6 +498,29 @@ def test_bad_input_is_one_clear_line(project):
         concept_report(sae_of(8, 24), site, other, Options(), RESAMPLING)
 
 
+def grid_of(rows=120):
+    """A site with 2 x 2 positions per row."""
+    rng = np.random.default_rng(0)
+    episode = np.repeat(np.arange(rows // 4), 4)
+    return Arrays(
+        episode=episode, split=episode % 3, site=rng.normal(size=(rows, 2, 2, 3)), late=rng.random(rows) < 0.3
+    )
+
+
+def test_at_a_site_with_positions_the_limit_is_of_positions():
+    splits = read_splits(Site(grid_of(), "site"), Options(rows=80), 0)
+    assert {split: values.shape for split, values in splits.activations.items()} == dict.fromkeys(SPLITS, (80, 3))
+    assert len(splits.rows["test"].numbers) == 20
+
+
+def test_a_truth_value_can_be_the_phase():
+    table = grid_of()
+    splits = read_splits(Site(table, "site"), Options(), 0)
+    codes, record = phase_codes(table, splits, {"label": "late", "bins": 2})
+    late = table.coordinate("late")[splits.rows["test"].numbers]
+    np.testing.assert_array_equal(codes, np.repeat(late, 4) >= record["edges"][0])
+
+
 def test_phases_are_quantiles_of_training_rows_or_given(project):
     _, _, folder, labels = project
     splits = read_splits(Site(open_table(folder), "second"), Options(), 0)

@@ -85,8 +85,15 @@ def test_restart_undoes_finish(architecture):
 def test_a_threshold_is_gone_on_from(architecture):
     sae = make(architecture)
     finished = sae.finish(random_parameters(sae), memory_of(sae, threshold=1.25))
-    assert float(sae.initial_memory(finished)["threshold"]) == 1.25
+    assert float(sae.initial_memory(finished)["threshold"]) == pytest.approx(1.25)
     assert float(sae.initial_memory()["threshold"]) == 0
+    longer = finished | {"W_dec": 3 * finished["W_dec"]}
+    p, memory, x = sae.restart(longer), sae.initial_memory(longer), random_rows(40, 5)
+    torch.testing.assert_close(
+        sae.decode(p, sae.encode(sae.finish(p, memory), x)), sae.decode(longer, sae.encode(longer, x))
+    )
+    uneven = finished | {"W_dec": finished["W_dec"] * torch.linspace(0.2, 3, 12).unsqueeze(1)}
+    assert float(sae.initial_memory(uneven)["threshold"]) == 0, "the first batch sets it"
 
 
 @pytest.mark.parametrize("architecture", ["plain_l1", "jumprelu", "gated"])

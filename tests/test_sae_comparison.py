@@ -1,14 +1,18 @@
 """The comparison of a sweep's members as a program: comparison.json and its figures."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from sae_made import made
 from support import REPOSITORY, clear_line, refused, run, run_here, script_command, tree
 
+from policylens.evaluation.comparison import compare
 from policylens.project.config import Config
 from policylens.project.paths import all_paths
+from policylens.sae.base import SAE
 from policylens.sae.files import save_sae
 from policylens.stores.schemas import check_against
 from policylens.stores.store import StoreWriter
@@ -84,7 +88,39 @@ def test_an_sae_of_another_width_is_refused(folder, tmp_path):
     save_sae(tmp_path / "odd", made(np.eye(4)))
     words = ["--sae", tmp_path / "odd", "--capture", folder / "capture", "--site", "site", "--title", "a"]
     result = run(script_command("compare_saes", *words, "--out", tmp_path / "comparison.json"))
-    assert "odd: trained on width 4, site 'site' has 6" in clear_line(result)
+    assert "odd: made for activations of width 4, site 'site' has 6" in clear_line(result)
+
+
+def test_a_member_without_active_latents_is_described_and_left_out(folder, tmp_path):
+    silent = made(np.eye(D), b_enc=np.full(D, -100.0), seed=2)
+    save_sae(tmp_path / "silent", silent)
+    out = tmp_path / "out" / "comparison.json"
+    words = ["--sae", folder / "narrow", folder / "narrow_seed1", tmp_path / "silent", "--capture", folder / "capture"]
+    run_here("workflow_scripts/compare_saes.py", *words, "--site", "site", "--title", "a", "--out", out)
+    report = json.loads(out.read_text())
+    check_against("sae_comparison", report, "comparison.json")
+    assert report["members"]["silent"]["alive"] == 0
+    (group,) = report["stability"]
+    assert group["members"] == ["narrow", "narrow_seed1"]
+
+
+def test_transcoders_are_compared_with_directions_of_their_output_site():
+    rng = np.random.default_rng(0)
+    read, written = rng.normal(size=(300, D)).astype(np.float32), rng.normal(size=(300, 4)).astype(np.float32)
+    written[:, 0] *= 20
+    saes = {}
+    for seed in (0, 1):
+        cfg = made(np.eye(D), seed=seed, output_site="out").cfg
+        settings = {**cfg.settings, "architecture": "transcoder", "output_site": "out"}
+        cfg = replace(cfg, architecture="transcoder", d_out=4, settings=settings)
+        decoder = torch.from_numpy(rng.normal(size=(D, 4)).astype(np.float32)) * 0.05 + torch.eye(4)[0]
+        tensors = {"W_enc": torch.eye(D), "b_enc": torch.zeros(D), "W_dec": decoder, "b_dec": torch.zeros(4)}
+        saes[f"seed{seed}"] = SAE(cfg, tensors)
+    found = compare(saes, read, np.repeat(np.arange(30), 10), 0, written={"out": written})
+    directions = found["stability"][0]["pairs"][0]["directions"]
+    # The decoder is along the one dimension that has nearly all variance, as are directions of that covariance,
+    # though half of them point the other way.
+    assert directions["covariance"]["shares"]["0.9"] > 0.3 > directions["isotropic"]["shares"]["0.9"]
 
 
 def config(**sweep):

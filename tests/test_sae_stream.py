@@ -114,6 +114,16 @@ def test_weights_need_replacement():
         order_of(weights=np.zeros(4000), replacement=True)
 
 
+@pytest.mark.usefixtures("small_chunks")
+def test_a_pool_without_weight_is_passed_over():
+    weights = np.zeros(100)
+    weights[7] = 2.0
+    selection = in_memory(numbered(100))
+    order = Order(selection.bounds, 30, 0, replacement=True, weights=weights)
+    stream = Stream(selection, order, 25, untouched(2), untouched(2))
+    assert set(np.concatenate(first_batches(stream, 8))) == {7}
+
+
 def numbered(rows, positions=(), width=2):
     """Rows whose first value is their own number."""
     values = np.zeros((rows, *positions, width), np.float32)
@@ -152,6 +162,40 @@ def test_batches_go_on_over_pools_and_epochs_without_loss():
     seen = np.concatenate(first_batches(stream_of(in_memory(numbered(100)), 30), 25))
     for epoch in range(4):
         assert sorted(seen[100 * epoch : 100 * (epoch + 1)]) == list(range(100))
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("pool", [4000, 400], ids=["one pool", "ten pools"])
+def test_what_a_training_gets_is_mixed(pool):
+    def correlations(stream):
+        seen = np.concatenate(first_batches(stream, 40))
+        return abs(np.corrcoef(seen, np.arange(4000))[0, 1]), np.mean(np.abs(np.diff(seen)) < 10)
+
+    along, adjacent = correlations(stream_of(in_memory(numbered(4000)), pool, batch_rows=100))
+    assert along < 5 / 400**0.5
+    assert adjacent < 0.08
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_the_test_of_a_training_s_rows_sees_draws_that_are_not_used(monkeypatch):
+    plain = Stream._load
+    in_order = lambda self, *given: (found := plain(self, *given))._replace(drawn=torch.arange(len(found.drawn)))  # noqa: E731
+    monkeypatch.setattr(Stream, "_load", in_order)
+    with pytest.raises(AssertionError):
+        test_what_a_training_gets_is_mixed(4000)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("pool", [400, 100])
+def test_weights_are_how_often_a_training_gets_rows(pool):
+    weights = np.ones(400)
+    weights[:100], weights[100:150] = 3.0, 0.0
+    selection = Selection([Piece(InMemory(numbered(400)), None, np.arange(400), weights, "x")])
+    order = Order(selection.bounds, pool, 0, replacement=True, weights=selection.weights)
+    stream = Stream(selection, order, 400, untouched(2), untouched(2))
+    counts = np.bincount(np.concatenate(first_batches(stream, 60)).astype(int), minlength=400)
+    assert counts[100:150].sum() == 0
+    assert counts[:100].mean() / counts[150:].mean() == pytest.approx(3.0, rel=0.06)
 
 
 class Counting(InMemory):
@@ -245,3 +289,14 @@ def test_the_monitor_is_a_fixed_sample_of_training_rows():
     assert torch.equal(one, two)
     assert len(set(one[:, 0].tolist())) == 50
     assert len(monitor(selection, normal, normal, 500, 7, "cpu").x) == 300
+
+
+def test_the_monitor_follows_the_weights():
+    weights = np.ones(300)
+    weights[:100], weights[100:250] = 0.0, 50.0
+    selection = Selection([Piece(InMemory(numbered(300)), None, np.arange(300), weights, "x")])
+    normal = untouched(2)
+    seen = monitor(selection, normal, normal, 100, 7, "cpu").x[:, 0].numpy()
+    assert seen.min() >= 100
+    assert (seen < 250).mean() > 0.9
+    assert len(monitor(selection, normal, normal, 500, 7, "cpu").x) == 200

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 from sae_cases import planted
+from safetensors.torch import load_file
 from support import refused
 
 from policylens.errors import UserError
 from policylens.sae import states
 from policylens.sae.files import load_sae
+from policylens.sae.interchange.exporting import export_sae
 from policylens.sae.selection import in_memory
 from policylens.sae.settings import resolve
 from policylens.sae.states import STATE, load_state, save_state
@@ -68,7 +70,13 @@ def test_a_member_is_the_same_alone(tmp_path, together, name):
     members, keeper = together
     alone = run(tmp_path, {name: members[name]})
     assert files_of(alone, name) == files_of(keeper, name)
-    assert set(files_of(keeper, name)) == {"cfg.json", "sae_weights.safetensors", "training.csv", "training.json"}
+    assert set(files_of(keeper, name)) == {
+        "cfg.json",
+        "sae_weights.safetensors",
+        "sparsity.safetensors",
+        "training.csv",
+        "training.json",
+    }
 
 
 def test_waves_of_bounded_memory_change_nothing(tmp_path, together):
@@ -84,8 +92,9 @@ def test_waves_of_bounded_memory_change_nothing(tmp_path, together):
 
 def test_members_get_what_rows_and_overhead_leave():
     mebibyte = 2**20
-    assert left_for_members(8_000 * mebibyte, 2_048 * mebibyte) == (8_000 - 2 * 2_048 - 1_536) * mebibyte
-    assert left_for_members(2_000 * mebibyte, 2_048 * mebibyte) == 0
+    members = [{"batch_rows": 4_096, "latents": 256}, {"batch_rows": 1_024, "latents": 4_096}]
+    assert left_for_members(8_000 * mebibyte, 2_048 * mebibyte, members) == (8_000 - 2 * 2_048 - 1_024 - 64) * mebibyte
+    assert left_for_members(2_000 * mebibyte, 2_048 * mebibyte, members) == 0
 
 
 def test_adding_a_member_trains_that_one(tmp_path, monkeypatch):
@@ -234,6 +243,38 @@ def test_a_diverging_member_is_named_and_the_others_are_finished(tmp_path):
     assert load_sae(keeper.of("other")).cfg.d_sae == 16
     assert not (tmp_path / "index.json").exists()
     assert not (keeper.of("bad") / "cfg.json").exists()
+
+
+def test_what_diverges_early_leaves_its_last_good_state(tmp_path):
+    members = settings_of(bad=MEMBERS["topk"])
+    keeper = workspace(tmp_path, members, Plan(seed=5))
+    after = keeper.after
+
+    def harm(step, trainings):
+        after(step, trainings)
+        if step == 14:
+            trainings[0].member.parameters["W_dec"][0, 0] = float("nan")
+
+    keeper.after = harm
+    with pytest.raises(UserError, match=r"member 'bad': training diverged.*; its last good state is "):
+        run(tmp_path, members, keeper=keeper)
+    feed = Feed(in_memory(ROWS), members["bad"], 5)
+    kept = Training("bad", new_member(members["bad"], feed, 5, "cpu"))
+    load_state(keeper.of("bad") / STATE, kept, keeper.stamps["bad"])
+    assert 1 <= kept.member.step <= 15
+    assert all(tensor.isfinite().all() for tensor in kept.member.parameters.values())
+
+
+def test_frequencies_of_latents_are_those_of_the_training_rows(tmp_path):
+    members = settings_of(topk=MEMBERS["topk"])
+    keeper = run(tmp_path / "training", members)
+    sae, feed = load_sae(keeper.of("topk")), Feed(in_memory(ROWS), members["topk"], 5)
+    rows = feed.sample.x / feed.before.scale + feed.before.shift
+    share = (sae.encode(rows) != 0).float().mean(0)
+    export_sae(keeper.of("topk"), "saelens", tmp_path / "saelens")
+    written = load_file(tmp_path / "saelens" / "sparsity.safetensors")["sparsity"]
+    np.testing.assert_allclose(10**written, share + 1e-10, rtol=1e-4, atol=0.011)  # a row may be at the edge
+    assert 0 < float(share.mean()) < 1
 
 
 def test_own_seeds_change_the_initialisation_and_share_the_batches(tmp_path):

@@ -13,11 +13,12 @@ from support import clear_line, environment, refused, run, script_command, soon,
 
 from policylens.capture.imports import import_activations
 from policylens.capture.settings import SPLIT
-from policylens.sae.files import save_sae
+from policylens.sae.files import load_sae, save_sae
 from policylens.sae.filters import selected, weighted
 from policylens.sae.states import STATE
 from policylens.sae.training import train
 from policylens.sae.training_rows import Recorded, training_rows
+from policylens.stores.files import sha256_of_file
 from policylens.stores.splits import TRAIN
 from policylens.stores.store import StoreWriter
 from policylens.stores.tables import open_table, write_index
@@ -156,6 +157,10 @@ def test_a_limit_draws_over_all_captures_by_seed(made):
         ({"where": [{"array": "board/fase", "equals": 1}]}, ["labels", "fase"]),
         ({"where": [{"array": "board/cells", "equals": True}]}, ["'board/cells' holds 2 values per row", "element"]),
         ({"where": [{"array": "board/cells", "element": 2, "equals": 1}]}, ["has 2 elements, 2 was asked for"]),
+        (
+            {"weights": {"array": "token", "weights": {"9": 1}, "otherwise": 0}},
+            ["one", "`weights` give every row", "0"],
+        ),
         ({"weights": {"array": "token", "weights": {"soft": 1}}}, ["weights of 'token'", "numbers, not 'soft'"]),
     ],
 )
@@ -222,14 +227,15 @@ TOP = {
 }
 
 
-def words(made, folder, out, *more, **members):
+def words(made, folder, out, *more, captures=(), **members):
     """Command line of train_sweep.py, with the members' recipes in `folder`."""
     folder.mkdir(exist_ok=True)
     paths = []
     for name, settings in members.items():
         paths.append(folder / f"{name}.json")
         paths[-1].write_text(json.dumps({"settings": settings, "rows": {"limit": 200}, "seed": 3}))
-    arguments = ["--capture", made.first, "--site", "site", "--out", out, *more, "--recipes", *paths]
+    of = [word for capture in captures or (made.first,) for word in ("--capture", capture)]
+    arguments = [*of, "--site", "site", "--out", out, *more, "--recipes", *paths]
     return script_command("train_sweep", *arguments)
 
 
@@ -293,8 +299,12 @@ def other_width(folder):
         ({"architecture": "standard", "k": ..., "sparsity": -1}, ["member 'top'", "sparsity", "-1", "minimum of 0"]),
         ({"start": "other"}, ["other: its input width is 7, the training's 6"]),
         ({"output_site": "uot"}, ["one", "no array 'uot'"]),
+        (
+            {"architecture": "standard", "k": ..., "sparsity": 1, "output_site": "out", "subtract_b_dec": True},
+            ["member 'top'", "transcoder", "subtract_b_dec: false"],
+        ),
     ],
-    ids=["architecture", "lambda", "start", "output_site"],
+    ids=["architecture", "lambda", "start", "output_site", "subtract_b_dec"],
 )
 def test_bad_settings_are_one_clear_line(made, tmp_path, settings, parts):
     other_width(tmp_path / "other") if "start" in settings else None
@@ -303,6 +313,23 @@ def test_bad_settings_are_one_clear_line(made, tmp_path, settings, parts):
     line = clear_line(run(command, cwd=tmp_path))
     assert all(part in line for part in parts), line
     assert not list(tmp_path.glob("training/**/cfg.json"))
+
+
+def test_the_captures_of_the_training_and_of_the_evaluation_are_told_apart(made, tmp_path):
+    out = tmp_path / "training"
+    result = run(words(made, tmp_path / "recipes", out, captures=(made.second, made.first), top=TOP | {"steps": 3}))
+    assert result.returncode == 0, result.stderr
+    (folder,) = (path.parent for path in out.glob("*/cfg.json"))
+    cfg = load_sae(folder).cfg
+    digests = {path.name: sha256_of_file(path / "index.json") for path in (made.first, made.second)}
+    assert (cfg.capture, cfg.capture_sha256) == ("two", digests["two"])
+    assert cfg.further_captures == [{"capture": "one", "capture_sha256": digests["one"]}]
+    metrics = tmp_path / "metrics.json"
+    given = ["--sae", folder, "--capture", made.first, "--site", "site", "--out", metrics]
+    result = run(script_command("evaluate_sae", *given))
+    assert result.returncode == 0, result.stderr
+    found = json.loads(metrics.read_text())
+    assert (found["capture"], found["capture_sha256"]) == ("one", digests["one"])
 
 
 def test_members_of_a_sweep_share_their_rows(made, tmp_path):

@@ -16,6 +16,7 @@ from policylens.progress import progress
 from policylens.sae.activations import Rows, flattened, read_activations, rows_of_split
 from policylens.sae.base import SAE
 from policylens.sae.files import load_sae
+from policylens.sae.origin import check_fits
 from policylens.statistics.resampling import Resampling
 from policylens.stores.files import write_json
 from policylens.stores.schemas import check_against
@@ -24,7 +25,7 @@ from policylens.visualize import comparison_plots
 
 SPLITS = ("train", "validation", "test")
 COORDINATES = ("episode", "step")
-ORIGIN = ("policy", "checkpoint", "checkpoint_sha256", "site", "capture")
+ORIGIN = ("policy", "checkpoint", "checkpoint_sha256", "site")
 
 
 def program() -> None:
@@ -36,19 +37,23 @@ def program() -> None:
     saes = {name: load_sae(folder).to(arguments.device) for name, folder in zip(names, arguments.sae, strict=True)}
     capture = open_table(arguments.capture, arguments.row_space)
     column = capture.array(arguments.site)
-    for name, sae in saes.items():
-        if column.shape[-1] != sae.cfg.d_in:
-            raise UserError(f"{name}: trained on width {sae.cfg.d_in}, site {arguments.site!r} has {column.shape[-1]}")
+    for folder, sae in zip(arguments.sae, saes.values(), strict=True):
+        check_fits(folder, sae, arguments.site, capture)
     positions = int(np.prod(column.shape[1:-1]))
     limit = max(1, arguments.rows // positions)
     rows = {split: rows_of_split(capture, split, limit, arguments.seed) for split in SPLITS}
     test = flattened(read_activations(column, rows["test"].numbers))
+    written = {
+        site: flattened(read_activations(capture.array(site), rows["test"].numbers))
+        for site in {sae.cfg.output_site for sae in saes.values()} - {None}
+    }
     episodes = np.repeat(rows["test"].episodes, positions)
-    found = compare(saes, test, episodes, arguments.seed, tell)
+    found = compare(saes, test, episodes, arguments.seed, tell, written)
     first = next(iter(saes.values())).cfg
     report = {
         "format": 1,
         **{name: getattr(first, name) for name in ORIGIN},
+        "capture": arguments.capture.resolve().name,
         "split": "test",
         "n_rows": len(test),
         "n_episodes": len(np.unique(episodes)),

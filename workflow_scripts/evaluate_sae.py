@@ -22,6 +22,7 @@ from policylens.progress import progress
 from policylens.sae.activations import Rows, flattened, read_activations, rows_of_split
 from policylens.sae.base import SAE
 from policylens.sae.files import load_sae
+from policylens.sae.origin import check_fits, named_capture
 from policylens.statistics.resampling import Resampling
 from policylens.stores.files import read_json, write_json
 from policylens.stores.tables import Table, open_table
@@ -35,12 +36,10 @@ def program() -> None:
     sae = load_sae(arguments.sae).to(arguments.device)
     capture = open_table(arguments.capture, arguments.row_space)
     rows = rows_of_split(capture, arguments.split, arguments.rows, arguments.seed)
-    taken = read_activations(capture.array(arguments.site), rows.numbers)
-    check_width(arguments.sae, arguments.site, taken.shape[-1], sae.cfg.d_in)
-    given = taken
+    check_fits(arguments.sae, sae, arguments.site, capture)
+    taken = given = read_activations(capture.array(arguments.site), rows.numbers)
     if sae.cfg.output_site is not None:
         given = read_activations(capture.array(sae.cfg.output_site), rows.numbers)
-        check_width(arguments.sae, sae.cfg.output_site, given.shape[-1], sae.cfg.d_out)
     resampling = Resampling(seed=arguments.seed)
     source = open_table(arguments.source) if arguments.source is not None else None
     fidelity = None
@@ -52,7 +51,8 @@ def program() -> None:
         concepts = measure_concepts(arguments, sae, Site(capture, arguments.site), source, resampling)
     flat = flattened(taken)
     table, episodes = row_table(sae, flat, flattened(given)), np.repeat(rows.episodes, len(flat) // len(taken))
-    write_json(arguments.out, sae_report(sae, table, episodes, resampling, arguments.split, fidelity, concepts))
+    of = named_capture(arguments.capture)
+    write_json(arguments.out, sae_report(sae, table, episodes, resampling, arguments.split, of, fidelity, concepts))
 
 
 def parse() -> argparse.Namespace:
@@ -80,11 +80,6 @@ def parse() -> argparse.Namespace:
     if (arguments.untrained_sae is None) != (arguments.untrained_capture is None):
         parser.error("give --untrained-sae and --untrained-capture together, or neither")
     return arguments
-
-
-def check_width(sae: Path, site: str, found: int, wanted: int) -> None:
-    if found != wanted:
-        raise UserError(f"{sae}: trained on width {wanted}, site {site!r} has {found}")
 
 
 def measure_concepts(

@@ -14,6 +14,7 @@ from policylens.policies.registry import load_policy, require, room
 from policylens.progress import progress
 from policylens.sae.activations import read_activations, rows_of_split
 from policylens.sae.files import load_sae
+from policylens.sae.origin import check_fits
 from policylens.statistics.resampling import Resampling
 from policylens.stores.files import write_json
 from policylens.stores.schemas import check_against
@@ -21,7 +22,7 @@ from policylens.stores.tables import open_table
 from policylens.visualize import return_plots
 
 POOL_ROWS = 4096
-ORIGIN = ("policy", "checkpoint", "checkpoint_sha256", "site", "capture")
+ORIGIN = ("policy", "checkpoint", "checkpoint_sha256", "site")
 
 
 def program() -> None:
@@ -47,8 +48,9 @@ def program() -> None:
     sae = load_sae(arguments.sae).to(arguments.device)
     if sae.cfg.checkpoint_sha256 not in (None, policy.record["weights"]["sha256"]):
         raise UserError(f"{arguments.sae}: trained on another checkpoint's activations; give that checkpoint")
-    output_site = getattr(sae.cfg, "output_site", None)
+    output_site = sae.cfg.output_site
     capture = open_table(arguments.capture, arguments.row_space)
+    check_fits(arguments.sae, sae, arguments.site, capture)
     rows = rows_of_split(capture, arguments.split, POOL_ROWS, arguments.seed)
     pool = read_activations(capture.array(output_site or arguments.site), rows.numbers)
     runs = runs_of(sae, arguments.site, output_site, pool, arguments.seed)
@@ -61,6 +63,7 @@ def program() -> None:
     report = {
         "format": 1,
         **{name: getattr(sae.cfg, name) for name in ORIGIN},
+        "capture": arguments.capture.resolve().name,
         "settings": settings,
         "seed": arguments.seed,
         "n_episodes": arguments.episodes,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from policylens.console import main
 from policylens.errors import UserError
+from policylens.sae.files import FREQUENCIES
 from policylens.stores.files import read_json, replacing
 
 FILES = ("sae_weights.safetensors", "training.json", "training.csv", "cfg.json")
-FREQUENCIES = "sparsity.safetensors"  # of an SAE of SAELens
 
 
 def program() -> None:

@@ -13,7 +13,7 @@ from policylens.console import main
 from policylens.errors import UserError
 from policylens.progress import progress
 from policylens.sae.files import CONFIG, load_sae
-from policylens.sae.origin import origin
+from policylens.sae.origin import trained_on
 from policylens.sae.selection import Selection
 from policylens.sae.settings import resolve
 from policylens.sae.sweep import Plan, left_for_members, stamp, train_sweep
@@ -36,11 +36,11 @@ def program() -> None:
     members = {name: resolve(recipe["settings"], f"member {name!r}") for name, recipe in recipes.items()}
     rows = common["rows"]
     pool_bytes = rows.get("pool_mb", DEFAULT_POOL_MB) * 2**20
-    memory_bytes = left_for_members(arguments.memory_mb * 2**20, pool_bytes)
+    memory_bytes = left_for_members(arguments.memory_mb * 2**20, pool_bytes, members.values())
     plan = Plan(common["seed"], common["device"], memory_bytes, pool_bytes)
     stamps = {name: stamp_of(recipe, arguments) for name, recipe in recipes.items()}
     seeds = {name: seed_of(own, plan.seed) for name, own in members.items()}
-    names = origin(arguments.capture[0], arguments.row_space, arguments.site)
+    names = trained_on(arguments.capture, arguments.row_space, arguments.site)
     with writing(arguments.out):
         keeper = Workspace(arguments.out, stamps, seeds, names, arguments.save_every, tracked(arguments, stamps))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from policylens.errors import UserError
 from policylens.policies.protocol import Edit
 from policylens.sae.base import SAE
 from policylens.statistics.intervals import bootstrap_sums, cluster_bootstrap, paired_difference, wilson
@@ -40,6 +41,8 @@ def runs_of(sae: SAE, site: str, output_site: str | None, pool: np.ndarray, seed
         return x
 
     def reconstruct(x: Tensor) -> Tensor:
+        if output_site and "x" not in seen:
+            raise UserError(f"{output_site!r} comes before {site!r} in this policy: nothing can be predicted into it")
         read = seen.pop("x") if output_site else x
         flat = read.reshape(-1, read.shape[-1]).to(sae.W_dec.dtype)
         return sae(flat).reshape(x.shape)

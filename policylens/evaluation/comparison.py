@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,8 +53,6 @@ def members_of(saes: Mapping[str, SAE], rows: Tensor) -> dict[str, Member]:
         for _, f in encoded(sae, rows):
             fired |= sae.active(f).any(0)
         alive = torch.nonzero(fired).flatten().cpu().numpy()
-        if len(alive) == 0:
-            raise UserError(f"SAE {name!r}: none of its latents is active in the compared rows; leave it out")
         found[name] = Member(sae, kin(sae.cfg.settings, sae.cfg.seed or 0), alive)
     return found
 
@@ -68,6 +67,9 @@ def encoded(*saes_and_rows: Any) -> Iterator[tuple[Any, ...]]:
             yield (piece, *(sae.encode(x[piece].to(sae.device)) for sae, x in zip(saes, rows, strict=True)))
 
 
+Null = Mapping[str | None, RandomDirections]
+"""Directions to compare with, by the output site that decoder directions are at."""
+
 Progress = Callable[[list[Any], str], Iterable[Any]]
 
 
@@ -77,17 +79,26 @@ def silent(items: list[Any], what: str) -> Iterable[Any]:
 
 
 def compare(
-    saes: Mapping[str, SAE], rows: np.ndarray, episodes: np.ndarray, seed: int, progress: Progress = silent
+    saes: Mapping[str, SAE],
+    rows: np.ndarray,
+    episodes: np.ndarray,
+    seed: int,
+    progress: Progress = silent,
+    written: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Members, stability across seeds and splitting across widths, as plain JSON values.
 
     saes: member name -> SAE, all of one site. rows: (n, d) held-out activations, float32. episodes: (n,) of the rows.
-    progress: passes on what there is to compare, and may show it.
+    progress: passes on what there is to compare, and may show it. written: (n, d_out) activations of each output site,
+    if there are transcoders. A member none of whose latents is active in these rows is described and not compared.
     """
     x = torch.from_numpy(rows)
     members = members_of(saes, x)
-    relations = {name: member.kin for name, member in members.items()}
-    null = RandomDirections(covariance_of(rows), seed)
+    relations = {name: member.kin for name, member in members.items() if len(member.alive)}
+    null = {
+        site: RandomDirections(covariance_of(written[site] if site else rows), seed)
+        for site in {sae.cfg.output_site for sae in saes.values()}
+    }
     groups, pairs = seed_groups(relations), width_pairs(relations)
     elsewhere = x[torch.from_numpy(other_rows(episodes, seed))]
     return {
@@ -126,7 +137,7 @@ def other_rows(episodes: np.ndarray, seed: int) -> np.ndarray:
     return grouped.unsorted(positions[draws.rows(0)])
 
 
-def _stability(group: Mapping[str, Member], x: Tensor, elsewhere: Tensor, null: RandomDirections) -> dict[str, Any]:
+def _stability(group: Mapping[str, Member], x: Tensor, elsewhere: Tensor, null: Null) -> dict[str, Any]:
     names = list(group)
     pairs = [
         {"first": first, "second": second, **_pair(group[first], group[second], x, elsewhere, null)}
@@ -138,9 +149,12 @@ def _stability(group: Mapping[str, Member], x: Tensor, elsewhere: Tensor, null: 
     return {"members": names, "pairs": pairs, "summary": summary}
 
 
-def _pair(first: Member, second: Member, x: Tensor, elsewhere: Tensor, null: RandomDirections) -> dict[str, Any]:
+def _pair(first: Member, second: Member, x: Tensor, elsewhere: Tensor, null: Null) -> dict[str, Any]:
     observed, matching = directions_agree(first.directions, second.directions)
-    directions = {"observed": observed, **null_agreement(first.directions, len(second.alive), null)}
+    directions = {
+        "observed": observed,
+        **null_agreement(first.directions, len(second.alive), null[first.sae.cfg.output_site]),
+    }
     activations = None
     if max(first.sae.cfg.d_sae, second.sae.cfg.d_sae) <= EXACT:
         activations = _activations_agree(first, second, x, elsewhere, matching)
@@ -168,7 +182,7 @@ def _correlations(first: Member, second: Member, x: Tensor, y: Tensor) -> np.nda
     return sums.correlations()
 
 
-def _splitting(parent: Member, child: Member, x: Tensor, elsewhere: Tensor, null: RandomDirections) -> dict[str, Any]:
+def _splitting(parent: Member, child: Member, x: Tensor, elsewhere: Tensor, null: Null) -> dict[str, Any]:
     found = children(parent.directions, child.directions)
     counts = np.diff(found.indptr)
     seen = {
@@ -180,7 +194,7 @@ def _splitting(parent: Member, child: Member, x: Tensor, elsewhere: Tensor, null
     return {
         "latents": [parent.sae.cfg.d_sae, child.sae.cfg.d_sae],
         "observed": splitting(parent.directions, child.directions),
-        **null_splitting(parent.directions, len(child.alive), null),
+        **null_splitting(parent.directions, len(child.alive), null[parent.sae.cfg.output_site]),
         "coverage": {"threshold": CHILD, **coverage},
     }
 

@@ -70,10 +70,11 @@ class Splits(NamedTuple):
 
 def read_splits(site: Site, options: Options, seed: int) -> Splits:
     """All three splits of a site, or `options.rows` of each."""
-    rows = {split: rows_of_split(site.capture, split, options.rows, seed) for split in SPLITS}
     column = site.capture.array(site.name)
-    read = {split: read_activations(column, found.numbers) for split, found in rows.items()}
     positions = int(np.prod(column.shape[1:-1], dtype=np.int64))
+    limit = max(1, options.rows // positions) if options.rows else options.rows
+    rows = {split: rows_of_split(site.capture, split, limit, seed) for split in SPLITS}
+    read = {split: read_activations(column, found.numbers) for split, found in rows.items()}
     episodes = {split: np.repeat(found.episodes, positions) for split, found in rows.items()}
     return Splits(rows, positions, {split: flattened(values) for split, values in read.items()}, episodes)
 
@@ -106,7 +107,9 @@ def phase_codes(labels: Table, splits: Splits, phase: Mapping[str, Any]) -> tupl
             raise UserError(f"phase: the label {phase['label']!r} must be one known number per row; name another")
     edges = phase.get("edges")
     if edges is None:
-        edges = np.unique(np.quantile(values["train"], np.arange(1, phase["bins"]) / phase["bins"])).tolist()
+        edges = np.unique(
+            np.quantile(values["train"].astype(np.float64), np.arange(1, phase["bins"]) / phase["bins"])
+        ).tolist()
     codes = np.searchsorted(edges, values["test"], side="right")
     return codes, {"label": phase["label"], "edges": [float(edge) for edge in edges]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from policylens.sae.base import SAE
 from policylens.statistics.resampling import Resampling
 
 FORMAT = 1
-ORIGIN = ("policy", "checkpoint", "checkpoint_sha256", "site", "capture", "capture_sha256")
+ORIGIN = ("policy", "checkpoint", "checkpoint_sha256", "site")
 
 
 def sae_report(
@@ -21,12 +22,14 @@ def sae_report(
     episodes: np.ndarray,
     resampling: Resampling,
     split: str,
+    capture: Mapping[str, str | None],
     fidelity: dict[str, Any] | None = None,
     concepts: tuple[dict[str, Any] | None, dict[str, Any] | None] = (None, None),
 ) -> dict[str, Any]:
     """The content of metrics.json.
 
-    table: of :func:`row_table`. episodes: (n,) of its rows. split: the evaluated one.
+    table: of :func:`row_table`. episodes: (n,) of its rows. split: the evaluated one. capture: what the rows are of,
+    `capture` and `capture_sha256`, which need not be what the SAE was trained on.
     fidelity: of `policylens.evaluation.fidelity.summarise`, or None where the policy could not be run. concepts: of
     `policylens.evaluation.concepts.concept_report`, or None twice where there are no labels.
     """
@@ -34,6 +37,7 @@ def sae_report(
     return {
         "format": FORMAT,
         **{name: getattr(sae.cfg, name) for name in ORIGIN},
+        **capture,
         "d_in": sae.cfg.d_in,
         "d_sae": sae.cfg.d_sae,
         "settings": dict(sae.cfg.settings),

@@ -30,7 +30,8 @@ class SAEConfig:
     dtype: of the tensors in the file.
     seed: of initialisation and batches, None if not trained here.
     policy, checkpoint, site, capture: names. output_site: of a transcoder. checkpoint_sha256: of the policy's weights.
-        capture_sha256: of the capture's index. None where unknown.
+        capture_sha256: of the capture's index. None where unknown. further_captures: where it was trained on several,
+        `capture` and `capture_sha256` of each of the others.
     """
 
     architecture: str
@@ -49,6 +50,7 @@ class SAEConfig:
     output_site: str | None = None
     capture: str | None = None
     capture_sha256: str | None = None
+    further_captures: list[Mapping[str, str]] = field(default_factory=list)
     imported: Mapping[str, Any] | None = None
     format: int = field(default=FORMAT)
 

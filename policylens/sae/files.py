@@ -20,6 +20,9 @@ WEIGHTS = "sae_weights.safetensors"
 CONFIG = "cfg.json"
 TRAINING = "training.json"
 
+FREQUENCIES = "sparsity.safetensors"
+"""May be beside: `sparsity`, (m,) log10 of the share of training rows in which each latent is not 0 (of SAELens)."""
+
 
 def save_sae(folder: Path, sae: SAE, history: Sequence[Mapping[str, Any]] = ()) -> None:
     """Write an SAE into a folder; cfg.json is written last, so that a folder with one is whole.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from policylens.sae.architecture import SINCE
 from policylens.sae.member import Member
@@ -11,6 +12,7 @@ from policylens.sae.stream import Batch
 
 HISTORY = ("step", "loss", "reconstruction", "sparsity", "l0", "dead", "dead_for_long")
 DIVERGED = 100.0
+NEVER = 1e-10
 
 Row = dict[str, float]
 
@@ -40,6 +42,14 @@ def measured(member: Member, monitor: Batch) -> Row:
     dead, long = (~fired).float().mean(), len(sae.dead(member.memory)) / len(member.memory[SINCE])
     values = (float(value) for value in (loss, reconstruction, sparsity, l0, dead, long))
     return dict(zip(HISTORY, (member.step, *values), strict=True))
+
+
+@torch.no_grad()
+def log_frequencies(member: Member, monitor: Batch) -> Tensor:
+    """(m,) float32: log10 of the share of these rows in which each latent is not 0, plus 1e-10 as SAELens has it."""
+    sae, p = member.architecture, member.finished
+    parts = [(sae.encode(p, x) != 0).sum(0) for x in monitor.x.split(sae.tile_rows(monitor.x))]
+    return torch.log10(torch.stack(parts).sum(0).float() / len(monitor.x) + NEVER).cpu()
 
 
 def trouble(member: Member, history: list[Row], monitor: Batch) -> str | None:

@@ -59,6 +59,8 @@ class Statistics:
             self.count += float(weight.sum())
             total = total + weight @ rows.double()
             norms += float(weight @ rows.float().norm(dim=1).double())
+        if self.count == 0:
+            raise UserError("all row weights are 0: there is nothing to learn from")
         self.mean, self._norm = (total / self.count).float(), norms / self.count
 
     def _weighted(self) -> Iterator[tuple[Tensor, Tensor]]:

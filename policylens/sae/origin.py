@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from policylens.errors import UserError
+from policylens.sae.base import SAE
 from policylens.stores.files import sha256_of_file
-from policylens.stores.tables import INDEX, open_table
+from policylens.stores.tables import INDEX, Table, open_table
 
 
 def origin(capture: Path, row_space: str, site: str) -> dict[str, Any]:
@@ -19,6 +22,30 @@ def origin(capture: Path, row_space: str, site: str) -> dict[str, Any]:
         "checkpoint": folder.parents[1].name if named else None,
         "checkpoint_sha256": table.attributes.get("provenance", {}).get("checkpoint_sha256"),
         "site": site,
-        "capture": folder.name,
-        "capture_sha256": sha256_of_file(folder / INDEX),
+        **named_capture(capture),
     }
+
+
+def named_capture(capture: Path) -> dict[str, str]:
+    """A capture's name and the digest of its index."""
+    folder = Path(capture).resolve()
+    return {"capture": folder.name, "capture_sha256": sha256_of_file(folder / INDEX)}
+
+
+def check_fits(folder: Path, sae: SAE, site: str, capture: Table) -> None:
+    """UserError unless an SAE is of this site and as wide as it, and a transcoder's output site as wide as its output.
+
+    folder: of the SAE, for the message.
+    """
+    if sae.cfg.site not in (None, site):
+        raise UserError(f"{folder}: is an SAE of the site {sae.cfg.site!r}, not of {site!r}")
+    for name, width in ((site, sae.cfg.d_in), (sae.cfg.output_site, sae.cfg.d_out)):
+        if name is not None and capture.array(name).shape[-1] != width:
+            raise UserError(
+                f"{folder}: made for activations of width {width}, site {name!r} has {capture.array(name).shape[-1]}"
+            )
+
+
+def trained_on(captures: Sequence[Path], row_space: str, site: str) -> dict[str, Any]:
+    """`origin` of the first capture, and the others as `further_captures`."""
+    return origin(captures[0], row_space, site) | {"further_captures": [named_capture(path) for path in captures[1:]]}

@@ -60,9 +60,14 @@ def resample(member: Member, x: Tensor, target: Tensor) -> int:
 def row_losses(member: Member, x: Tensor, target: Tensor) -> Tensor:
     """(n,) the main loss of each row."""
     sae, p = member.architecture, member.finished
-    f = sae.encode(p, x)
-    squares = (target - sae.decode(p, f)).square().sum(1)
-    return sae.objective(squares, sae.penalty(p, x, f, p["W_dec"].norm(dim=1)), target.shape[1], member.progress)
+    norms, size = p["W_dec"].norm(dim=1), sae.chunk_rows(x)
+
+    def of(x: Tensor, target: Tensor) -> Tensor:
+        f = sae.encode(p, x)
+        squares = (target - sae.decode(p, f)).square().sum(1)
+        return sae.objective(squares, sae.penalty(p, x, f, norms), target.shape[1], member.progress)
+
+    return torch.cat([of(*part) for part in zip(x.split(size), target.split(size), strict=True)])
 
 
 def drawn(weights: Tensor, count: int, *seed: int) -> Tensor:

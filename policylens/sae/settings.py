@@ -279,6 +279,10 @@ def _check(filled: Mapping[str, Any], source: str) -> None:
         )
     if filled["architecture"] == "tied" and filled["output_site"] is not None:
         raise UserError(f"{source}: a tied SAE cannot have an output_site, since its decoder is its encoder")
+    if filled.get("subtract_b_dec") and filled["output_site"] is not None:
+        raise UserError(
+            f"{source}: b_dec cannot be subtracted from the input of a transcoder; set subtract_b_dec: false"
+        )
     if "prefixes" in filled:
         _check_prefixes(filled, source)
 

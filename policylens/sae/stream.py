@@ -101,7 +101,7 @@ class Stream:
         first = epoch * self._order.rows_per_epoch
         while True:
             for number, pool in enumerate(self._order.pools(epoch)):
-                if first + pool.draws > position:
+                if pool.draws and first + pool.draws > position:
                     yield first, epoch, number, pool
                 first += pool.draws
             epoch += 1
@@ -134,9 +134,12 @@ def _take(rows: Tensor, places: Tensor, out: Tensor, normalisation: Normalisatio
 def monitor(
     selection: Selection, before: Normalisation, after: Normalisation, count: int, seed: int, device: str
 ) -> Batch:
-    """A fixed normalised sample of the selection's rows, on which the history is measured."""
+    """A fixed normalised sample of the selection's rows, on which the history is measured; drawn by their weights."""
     rng = np.random.default_rng(seed)
-    numbers = rng.choice(selection.n_rows, min(count, selection.n_rows), replace=False)
+    weights = selection.weights
+    likely = None if weights is None else weights / weights.sum()
+    there = selection.n_rows if weights is None else np.count_nonzero(weights)
+    numbers = rng.choice(selection.n_rows, min(count, there), replace=False, p=likely)
     rows = selection.rows(numbers)
     x = before.apply(rows.inputs.float()).to(device)
     return Batch(x, x if rows.targets is None else after.apply(rows.targets.float()).to(device))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,11 @@ BYTES_PER_PARAMETER = 16
 POOLS = 2
 """Pools of rows in memory: the one in use and the next."""
 
-OVERHEAD_BYTES = 3 * 2**29
-"""The interpreter, torch, and the scratch memory that all members have together."""
+OVERHEAD_BYTES = 2**30
+"""The interpreter, torch, and what of the scratch memory does not grow with a batch."""
+
+BYTES_PER_LATENT = 16
+"""For each latent of each row of a batch: up to four float32 copies, one after the other for all members."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,10 @@ def waves(names: Sequence[str], bytes_of: Callable[[str], int], limit: int) -> I
         yield wave
 
 
-def left_for_members(job_bytes: int, pool_bytes: int) -> int:
-    """What a job of this memory has for the members in training, beside the rows and its overhead."""
-    return max(0, job_bytes - POOLS * pool_bytes - OVERHEAD_BYTES)
+def left_for_members(job_bytes: int, pool_bytes: int, members: Iterable[Settings]) -> int:
+    """What a job of this memory has for the members in training, beside the rows, the latents and its overhead."""
+    latents = max((settings["batch_rows"] * settings["latents"] for settings in members), default=0)
+    return max(0, job_bytes - POOLS * pool_bytes - OVERHEAD_BYTES - BYTES_PER_LATENT * latents)
 
 
 def training_bytes(settings: Settings, d_in: int, d_out: int) -> int:

@@ -44,6 +44,8 @@ def training_rows(
         lookup = _lookup(table, entry, row_space)
         kept, numbers = _kept(table, lookup, where)
         found.append((numbers, None if weights is None else weighted(weights, lookup)[kept]))
+    if weights is not None and not any(weight.any() for _, weight in found):
+        raise UserError(f"{tables[0].folder}: `weights` give every row of the {SPLITS[TRAIN]!r} split 0; ask for less")
     numbers = _limited([numbers for numbers, _ in found], limit, seed)
     pieces = []
     for table, (every, weight), some in zip(tables, found, numbers, strict=True):

@@ -11,15 +11,19 @@ from typing import Any
 
 from policylens.errors import UserError
 from policylens.progress import say
-from policylens.sae.files import CONFIG, save_sae
+from policylens.sae.files import CONFIG, FREQUENCIES, save_sae
+from policylens.sae.history import log_frequencies
 from policylens.sae.states import STATE, load_state, save_state
 from policylens.sae.sweep import SweepKeeper
 from policylens.sae.tracking import Tracker
 from policylens.sae.training import Feed, Training, finished
-from policylens.stores.files import remove_partial, write_json
+from policylens.stores.files import remove_partial, write_json, write_tensors
 from policylens.stores.tabular import write_csv
 
 INDEX = "index.json"
+
+SAVING_SHARE = 0.05
+"""Share of the time that goes into saving states whenever a training was found sound."""
 
 
 class Workspace(SweepKeeper):
@@ -42,7 +46,7 @@ class Workspace(SweepKeeper):
         self.save_every, self.tracker = save_every, tracker
         self.interrupted = False
         self.troubles: dict[str, str] = {}
-        self._saved = time.monotonic()
+        self._saved, self._cost, self._sound = time.monotonic(), 0.0, False
         self._feed: Feed | None = None
         for name in stamps:
             self.of(name).mkdir(parents=True, exist_ok=True)
@@ -62,6 +66,7 @@ class Workspace(SweepKeeper):
 
     def resume(self, training: Training) -> None:
         """Bring a new training to where it was left, if it was begun before."""
+        self._sound = True
         path = self.of(training.name) / STATE
         if path.exists():
             load_state(path, training, self.stamps[training.name])
@@ -69,20 +74,31 @@ class Workspace(SweepKeeper):
 
     def logged(self, training: Training) -> None:
         """Write the history, so that it can be looked at while training goes on."""
+        self._sound = True
         write_csv(self.of(training.name) / "training.csv", training.history)
         if self.tracker:
             self.tracker.log(training.name, training.member.settings, training.history)
 
     def after(self, step: int, trainings: Sequence[Training]) -> None:
-        """Save the states when it is time; when interrupted, save and stop."""
-        if not self.interrupted and time.monotonic() - self._saved < self.save_every:
+        """Save the states when it is time; when interrupted, save and stop.
+
+        It is time every `save_every` seconds and, so that one that diverges early leaves a good state, after the first
+        step and each new row of the history, as long as that takes little of the time.
+        """
+        if not (self.interrupted or self._due()):
             return
+        started = time.monotonic()
         for training in trainings:
             save_state(self.of(training.name) / STATE, training, self.stamps[training.name])
-        self._saved = time.monotonic()
+        self._saved, self._sound = time.monotonic(), False
+        self._cost = self._saved - started
         if self.interrupted:
             say(f"interrupted after step {step + 1}; the next run goes on from there")
             raise KeyboardInterrupt
+
+    def _due(self) -> bool:
+        since = time.monotonic() - self._saved
+        return since >= self.save_every or (self._sound and since * SAVING_SHARE >= self._cost)
 
     def ended(self, training: Training) -> None:
         """Save the SAE, or keep the last good state of one that diverged."""
@@ -94,6 +110,7 @@ class Workspace(SweepKeeper):
             return
         feed, name = self._feed, training.name
         origin = {**self.origin, "output_site": training.member.settings["output_site"]}
+        write_tensors(self.of(name) / FREQUENCIES, {"sparsity": log_frequencies(training.member, feed.sample)})
         sae = finished(training.member, feed.before, feed.after, self.seeds[name], origin)
         save_sae(self.of(name), sae, training.history)
         (self.of(name) / STATE).unlink(missing_ok=True)

@@ -30,6 +30,9 @@ THRESHOLD = "threshold"
 """Memory and tensor of a finished SAE: theta, () float32; 0 before the first step."""
 
 
+ALIKE = 1e-3
+
+
 class BatchTopK(WithAuxiliary):
     """On average k latents per row."""
 
@@ -42,9 +45,9 @@ class BatchTopK(WithAuxiliary):
         return tied(random_directions(self.settings["latents"], d_in, generator), d_out, generator)
 
     def initial_memory(self, start: Tensors | None = None) -> Tensors:
-        """Theta beside what all architectures keep."""
-        theta = (start or {}).get(THRESHOLD, torch.zeros(()))
-        return super().initial_memory(start) | {THRESHOLD: theta.clone()}
+        """Theta beside what all architectures keep; anew from the first batch where `restart` scales latents apart."""
+        theta = torch.zeros(()) if start is None else _scaled(start[THRESHOLD], start["W_dec"].norm(dim=1))
+        return super().initial_memory(start) | {THRESHOLD: theta}
 
     def finish(self, p: Tensors, memory: Tensors) -> Tensors:
         """The parameters and theta."""
@@ -110,6 +113,12 @@ class BatchTopK(WithAuxiliary):
         old, decay = memory[THRESHOLD], self.settings["threshold_decay"]
         new = torch.where(old > 0, decay * old + (1 - decay) * smallest, smallest)
         return torch.where(smallest.isfinite(), new, old)
+
+
+def _scaled(theta: Tensor, norms: Tensor) -> Tensor:
+    """Theta times the norms (m,) of the decoder, if these are alike, else 0."""
+    alike = torch.allclose(norms, norms.mean(), rtol=ALIKE)
+    return theta * norms.mean() if alike else torch.zeros_like(theta)
 
 
 def keep_largest_of_batch(a: Tensor, k: int) -> Tensor:

@@ -11,7 +11,7 @@ from policylens.sae.interchange import dictionary_learning, saelens
 from policylens.sae.interchange.state_dicts import SUFFIXES
 
 FOLDERS = (
-    (saelens.CONFIG, saelens.WEIGHTS, (saelens.SPARSITY, saelens.SCALER)),
+    (saelens.CONFIG, saelens.WEIGHTS, (saelens.FREQUENCIES, saelens.SCALER)),
     (dictionary_learning.CONFIG, dictionary_learning.WEIGHTS, ()),
 )
 """Per format: its configuration, its weights, and what may also be there."""

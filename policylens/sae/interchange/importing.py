@@ -69,9 +69,9 @@ def import_folder(
     if sae.cfg.imported["format"] == "saelens":
         frequencies = saelens.read_log_frequency(_home(local, "saelens"), sae.cfg.d_sae)
     save_sae(out, sae)
-    (out / saelens.SPARSITY).unlink(missing_ok=True)
+    (out / saelens.FREQUENCIES).unlink(missing_ok=True)
     if frequencies is not None:
-        write_tensors(out / saelens.SPARSITY, {"sparsity": frequencies})
+        write_tensors(out / saelens.FREQUENCIES, {"sparsity": frequencies})
     return sae
 
 

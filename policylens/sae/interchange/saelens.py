@@ -16,6 +16,7 @@ from torch import Tensor
 from policylens.errors import UserError
 from policylens.sae.architecture import Tensors
 from policylens.sae.base import SAE
+from policylens.sae.files import FREQUENCIES
 from policylens.sae.interchange.convention import (
     Foreign,
     checked,
@@ -30,7 +31,7 @@ from policylens.sae.settings import prefix_widths
 from policylens.stores.files import read_json, read_tensors, sha256_of_file, write_json, write_tensors
 from policylens.stores.schemas import check_value
 
-CONFIG, WEIGHTS, SPARSITY = "cfg.json", "sae_weights.safetensors", "sparsity.safetensors"
+CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
 SCALER = "activation_scaler.json"
 VERSION = "6.54.12"
 RENAMED = {"hook_point": "hook_name", "hook_point_head_index": "hook_head_index", "activation_fn_str": "activation_fn"}
@@ -96,7 +97,7 @@ def read(folder: Path, options: Mapping[str, Any]) -> Foreign:
     tensors = _tensors(cfg, kind, weights)
     if kind.ours in SELECTING:
         kind, tensors = _one_threshold(kind, tensors)
-    files = [config, weights] + [path for path in (folder / SPARSITY, folder / SCALER) if path.exists()]
+    files = [config, weights] + [path for path in (folder / FREQUENCIES, folder / SCALER) if path.exists()]
     return Foreign(
         path=folder,
         settings=settings_of(kind.ours, cfg["d_sae"], config, kind.known | {"output_site": output_site}),
@@ -251,7 +252,7 @@ def _without_history(stored: Tensors, path: Path, scaled: bool) -> Tensors:
 
 def read_log_frequency(folder: Path, latents: int) -> Tensor | None:
     """(m,) log10 of the share of rows on which each latent was active, from sparsity.safetensors; None without one."""
-    path = folder / SPARSITY
+    path = folder / FREQUENCIES
     if not path.exists():
         return None
     tensors = read_tensors(path)
@@ -270,10 +271,10 @@ def write(sae: SAE, folder: Path, log_frequency: Tensor | None = None) -> None:
         tensors["threshold"] = tensors["threshold"].expand(sae.cfg.d_sae)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
-    (folder / SPARSITY).unlink(missing_ok=True)
+    (folder / FREQUENCIES).unlink(missing_ok=True)
     write_tensors(folder / WEIGHTS, tensors)
     if log_frequency is not None:
-        write_tensors(folder / SPARSITY, {"sparsity": log_frequency})
+        write_tensors(folder / FREQUENCIES, {"sparsity": log_frequency})
     write_json(folder / CONFIG, _config(sae, architecture))
 
 
