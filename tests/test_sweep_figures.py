@@ -1,14 +1,17 @@
 """The figures of a sweep say what was measured: who shares a line, which scale, what stands on the front."""
 
 import contextlib
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import REPOSITORY
 from sweep_reports import history, report
 
 from policylens.evaluation.pareto import fronts, pareto_front
+from policylens.project.config import load_config
 from policylens.project.sweeps import learning_rates_to_compare, members_of
 from policylens.visualize import fidelity_plots, figure, learning_rate_plots, members, pareto_plots, sae_plots
 
@@ -201,3 +204,12 @@ def test_imported_saes_have_no_training_to_show(drawn, tmp_path):
     assert any("1 imported" in text.get_text() for text in drawn["some.png"].texts)
     sae_plots.training(tmp_path / "none.png", found, {"own": [], "theirs": []}, TITLE)
     assert not drawn["none.png"].axes[0].lines
+
+
+def test_the_study_in_the_docs_is_the_sweep_of_the_config():
+    study = json.loads((REPOSITORY / "docs" / "scaling.json").read_text())
+    wanted = load_config(REPOSITORY / "config.yaml").policies["othello"].sweeps["scaling"]["members"]
+    assert study["members"].keys() == wanted.keys()
+    for name, settings in wanted.items():
+        own = study["members"][name]
+        assert {key: own[key] for key in ("architecture", "latents", "sparsity")}.items() <= settings.items()
