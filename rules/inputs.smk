@@ -275,6 +275,11 @@ def member_metrics(wildcards):
     return [template("sae_metrics").format(**wildcards, member=member) for member in members]
 
 
+def member_returns(wildcards):
+    members = beside_members(sweep_block(wildcards)).get("sae_return", [])
+    return [template("sae_return").format(**wildcards, member=member) for member in members]
+
+
 def trained_metrics(wildcards):
     """Those of members whose learning rate is known."""
     members = trained_members(sweep_block(wildcards))

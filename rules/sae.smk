@@ -124,7 +124,8 @@ rule evaluate_sae:
 
 rule summarise_sweep:
     input:
-        member_metrics,
+        metrics=member_metrics,
+        returns=member_returns,
     output:
         summary=template("sae_summary"),
         table=template("sae_summary").replace("json", "csv"),
@@ -189,8 +190,8 @@ rule summarise_sweep:
         environment=core,
         title=lambda w: f"{w.policy} / {w.checkpoint} / {w.site}",
     shell:
-        run("summarise_sweep.py")
-        + " --metrics {input:q} --title {params.title:q} --out $(dirname {output.summary:q}) > {log:q} 2>&1"
+        run("summarise_sweep.py") + " --metrics {input.metrics:q} --returns {input.returns:q} --title {params.title:q}"
+        " --out $(dirname {output.summary:q}) > {log:q} 2>&1"
 
 
 rule plot_learning_rates:

@@ -284,6 +284,18 @@ def test_reports_fit_their_schema_and_make_one_table():
     check_against("sae_metrics", without["rough"], "metrics.json")
 
 
+def test_returns_stand_in_the_table_where_there_are_any():
+    given = iter(range(1, 5))
+    estimate = lambda: {"value": next(given), "low": 0.0, "high": 9.0}  # noqa: E731
+    task = lambda: {"difference": {"reconstruction": estimate()}, "recovered": {"mean": estimate()}}  # noqa: E731
+    returns = {"exact": {"tasks": {"greedy": {"return": task()}, "random": {"return": task()}}}}
+    rows = table_rows(sweep_summary(reports(), returns))
+    names = [f"return_{task}_{what}" for task in ("greedy", "random") for what in ("minus_original", "recovered")]
+    assert [rows[1][name] for name in names] == [1, 2, 3, 4]
+    assert rows[1]["return_greedy_recovered_high"] == 9
+    assert [rows[0][name] for name in names] == [None] * 4
+
+
 def test_members_on_different_rows_are_refused():
     found = reports()
     found["exact"]["n_rows"] += 1

@@ -52,7 +52,7 @@ def program() -> None:
     flat = flattened(taken)
     table, episodes = row_table(sae, flat, flattened(given)), np.repeat(rows.episodes, len(flat) // len(taken))
     of = named_capture(arguments.capture)
-    write_json(arguments.out, sae_report(sae, table, episodes, resampling, arguments.split, of, fidelity, concepts))
+    write_json(arguments.out, sae_report(sae, table, episodes, resampling, arguments.split, fidelity, concepts, of))
 
 
 def parse() -> argparse.Namespace:

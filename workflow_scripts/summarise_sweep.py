@@ -20,6 +20,7 @@ def program() -> None:
     parser.add_argument(
         "--metrics", required=True, nargs="+", type=Path, help="each member's metrics.json, beside its training.json"
     )
+    parser.add_argument("--returns", nargs="*", default=[], type=Path, help="return.json of the members that have one")
     parser.add_argument("--title", required=True, help="of the figures: policy, checkpoint and site")
     parser.add_argument("--out", required=True, type=Path, help="folder to write into")
     arguments = parser.parse_args()
@@ -32,7 +33,10 @@ def program() -> None:
     histories = {
         name: read_json(path.parent / TRAINING)["history"] for name, path in zip(names, arguments.metrics, strict=True)
     }
-    summary = sweep_summary(reports)
+    returns = {path.resolve().parent.name: read_json(path) for path in arguments.returns}
+    for path, report in zip(arguments.returns, returns.values(), strict=True):
+        check_against("sae_return", report, path)
+    summary = sweep_summary(reports, returns)
     sae_plots.scaling(arguments.out / "scaling.png", reports, arguments.title)
     sae_plots.density(arguments.out / "density.png", reports, arguments.title)
     fidelity(arguments.out / "fidelity.png", reports, arguments.title)

@@ -14,6 +14,7 @@ from policylens.statistics.resampling import Resampling
 
 FORMAT = 1
 ORIGIN = ("policy", "checkpoint", "checkpoint_sha256", "site")
+CAPTURE = ("capture", "capture_sha256")
 
 
 def sae_report(
@@ -22,22 +23,22 @@ def sae_report(
     episodes: np.ndarray,
     resampling: Resampling,
     split: str,
-    capture: Mapping[str, str | None],
     fidelity: dict[str, Any] | None = None,
     concepts: tuple[dict[str, Any] | None, dict[str, Any] | None] = (None, None),
+    capture: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of metrics.json.
 
-    table: of :func:`row_table`. episodes: (n,) of its rows. split: the evaluated one. capture: what the rows are of,
-    `capture` and `capture_sha256`, which need not be what the SAE was trained on.
+    table: of :func:`row_table`. episodes: (n,) of its rows. split: the evaluated one.
     fidelity: of `policylens.evaluation.fidelity.summarise`, or None where the policy could not be run. concepts: of
-    `policylens.evaluation.concepts.concept_report`, or None twice where there are no labels.
+    `policylens.evaluation.concepts.concept_report`, or None twice where there are no labels. capture: what the rows
+    are of, `capture` and `capture_sha256`; None: what the SAE was trained on.
     """
     n_rows, n_episodes = len(episodes), len(np.unique(episodes))
     return {
         "format": FORMAT,
         **{name: getattr(sae.cfg, name) for name in ORIGIN},
-        **capture,
+        **(capture or {name: getattr(sae.cfg, name) for name in CAPTURE}),
         "d_in": sae.cfg.d_in,
         "d_sae": sae.cfg.d_sae,
         "settings": dict(sae.cfg.settings),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from policylens.errors import UserError
@@ -16,12 +17,15 @@ SHARED = ("policy", "checkpoint", "checkpoint_sha256", "site", "capture", "split
 Report = Mapping[str, Any]
 
 
-def sweep_summary(reports: Mapping[str, Report]) -> dict[str, Any]:
+def sweep_summary(
+    reports: Mapping[str, Report], returns: Mapping[str, Report] = MappingProxyType({})
+) -> dict[str, Any]:
     """The content of scaling.json: what the members share, and per member its settings and main numbers.
 
     `pareto` names the members that no other beats in both L0 and a quality.
 
-    reports: member name -> its metrics.json. Members must have been evaluated on the same rows.
+    reports: member name -> its metrics.json. Members must have been evaluated on the same rows. returns: member name
+    -> its return.json, of those that have one.
     """
     first_name, first = next(iter(reports.items()))
     for name, report in reports.items():
@@ -36,7 +40,7 @@ def sweep_summary(reports: Mapping[str, Report]) -> dict[str, Any]:
                 f"members {first_name!r} and {name!r} cannot stand in one table: their latents are compared with "
                 "different labels or on different rows; evaluate them with the same concepts"
             )
-    members = {name: _member(report) for name, report in reports.items()}
+    members = {name: {**_member(report), **_returns(returns.get(name))} for name, report in reports.items()}
     return {"format": 1, **{key: first[key] for key in SHARED}, "members": members, "pareto": fronts(reports)}
 
 
@@ -89,6 +93,15 @@ def _probing(probing: Mapping[str, Any] | None) -> dict[str, Any]:
     for k, methods in (probing["k"] if probing else {}).items():
         found[f"probing_auc_k{k}"] = _interval(methods["sae"]["auc"])
         found[f"probing_auc_k{k}_minus_neurons"] = _interval(methods["neurons"]["sae_minus_this"]["auc"])
+    return found
+
+
+def _returns(report: Report | None) -> dict[str, Any]:
+    """Per task what the reconstruction changes of the policy's return, and the share kept of what the mean loses."""
+    found = {}
+    for task, measures in (report["tasks"] if report else {}).items():
+        found[f"return_{task}_minus_original"] = _interval(measures["return"]["difference"]["reconstruction"])
+        found[f"return_{task}_recovered"] = _interval(measures["return"]["recovered"]["mean"])
     return found
 
 
