@@ -60,7 +60,7 @@ def _at_least(start: float, end: float) -> tuple[float, float]:
 
 
 def common_goal(curves: Sequence[Curve]) -> tuple[float, float]:
-    """(quality, L0) that every run reaches: a little under the worst last measurement, at a little over the largest L0.
+    """(quality, L0) that every run of a round reaches: a little under the worst end, at a little over the largest L0.
 
     Since the goal is under the end of every run, how near to its own limit each tool comes matters little.
     """
@@ -70,7 +70,7 @@ def common_goal(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def doubt(curves: Sequence[Curve], latents: int) -> str:
-    """Why times to the common goal say nothing about sparse codes, or "" if they do."""
+    """Why a round's times to its common goal say nothing about sparse codes, or "" if they do."""
     last = [curve[-1]["l0"] for curve in curves]
     if max(last) > SPARSE_SHARE * latents:
         return f"at the end up to {max(last):.0f} of {latents} latents are still active: more steps are needed"

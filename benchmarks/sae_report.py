@@ -24,15 +24,18 @@ def result(
 ) -> dict[str, Any]:
     """Everything that is reported of one setting. ceilings: of each round. in_goal: who minimises the same loss."""
     rates = {name: [rows_per_second(run, setting.batch_rows) for run in runs[name]] for name in runs}
-    curves = [run["curve"] for name in in_goal for run in runs[name]]
-    quality, l0 = common_goal(curves)
-    times = {name: [seconds_to(run["curve"], quality, l0) for run in runs[name]] for name in in_goal}
+    rounds = [[run["curve"] for run in together] for together in zip(*(runs[name] for name in in_goal), strict=True)]
+    goals = [common_goal(curves) for curves in rounds]
+    times = {
+        name: [seconds_to(run["curve"], *goal) for run, goal in zip(runs[name], goals, strict=True)] for name in in_goal
+    }
     return {
         "setting": asdict(setting),
         "variants": dict(variants),
         "activations_per_second": rates,
         "faster": ratios(rates, in_goal),
-        "goal": {"explained_variance": quality, "l0": l0, "doubt": doubt(curves, setting.latents)},
+        "goals": [{"explained_variance": quality, "l0": l0} for quality, l0 in goals],
+        "doubt": next((found for curves in rounds if (found := doubt(curves, setting.latents))), ""),
         "seconds_to_goal": times,
         "sooner": ratios(inverse(times), in_goal),
         "end": {name: ends(runs[name]) for name in in_goal},
@@ -98,10 +101,10 @@ def show(found: Mapping[str, Any]) -> None:
     for name, rates in found["activations_per_second"].items():
         figures = f"{median(rates):>14,.0f}{_goal_said(found, name)}"
         print(f"  {name:<32}{found['variants'][name]:<24}{figures}")
-    goal = found["goal"]
-    print(f"  goal: held-out explained variance {goal['explained_variance']:.4f} at L0 <= {goal['l0']:.1f}")
-    if goal["doubt"]:
-        print(f"  NOT COMPARABLE IN TIME: {goal['doubt']} (--effort)")
+    quality, l0 = (median(goal[name] for goal in found["goals"]) for name in ("explained_variance", "l0"))
+    print(f"  goal: held-out explained variance {quality:.4f} at L0 <= {l0:.1f} (median of the rounds)")
+    if found["doubt"]:
+        print(f"  NOT COMPARABLE IN TIME: {found['doubt']} (--effort)")
     for what, name in (("activations per second", "faster"), ("time to the goal", "sooner")):
         for ratio in found[name]:
             print(f"  {what}, ours against {ratio['than']}: {_said(ratio)}")

@@ -34,7 +34,7 @@ from policylens.stores.files import write_json
 
 FOLDER = Path(__file__).resolve().parent
 MEMORY_FOLDER = Path("/dev/shm")
-PROBED_STEPS = 4
+PROBED_STEPS, PROBES = 4, 2
 BRIEF_STEPS, BRIEF_WARM_STEPS = 12, 4
 
 
@@ -150,21 +150,21 @@ def briefly(setting: Setting) -> Setting:
 
 
 def fastest(contestant: Contestant, setting: Setting, bench: Bench) -> str:
-    """The variant of a contestant that makes most steps per second in a few."""
+    """The variant of a contestant that makes most steps per second in a few, at its better of two tries."""
     variants = contestant.variants[setting.architecture]
     if len(variants) == 1:
         return variants[0]
     say(f"{setting.name}: trying {contestant.name}")
     short = replace(setting, steps=1 + min(setting.warm_steps, PROBED_STEPS), warm_steps=1, evaluations=1)
-    found = bench.run(contestant, short, variants, seed=0)
-    rates = {name: rows_per_second(run, short.batch_rows) for name, run in found.items()}
+    tries = [bench.run(contestant, short, variants, seed=0) for _ in range(PROBES)]
+    rates = {name: max(rows_per_second(found[name], short.batch_rows) for found in tries) for name in variants}
     say("  " + ", ".join(f"{name}: {rate:,.0f}/s" for name, rate in rates.items()))
     return max(rates, key=rates.__getitem__)
 
 
 def met(found: Mapping[str, Any]) -> bool:
     """Whether a setting's bounds are kept; times that say nothing are not judged."""
-    judged = ("faster",) if found["goal"]["doubt"] else ("faster", "sooner")
+    judged = ("faster",) if found["doubt"] else ("faster", "sooner")
     return all(ratio.get("met", True) for name in judged for ratio in found[name])
 
 

@@ -95,13 +95,13 @@ def test_ours_is_compared_with_the_peer_that_was_faster_in_each_round():
 
 
 def test_a_result_puts_the_rounds_together():
-    setting = Setting("topk", 4, 8, 2, 1, 1, 1e-3, 0.0, batch_rows=100)
+    setting = Setting("topk", 4, 100, 2, 1, 1, 1e-3, 0.0, batch_rows=100)
     pace = {"ours": 1.0, "one": 5.0, "other": 4.0, "fast but elsewhere": 2.0}
     runs = {
         tool: [
             {
                 "seconds": [s * f, 2 * s * f],
-                "curve": curve((0, 0, 0, 3), (2, 2 * s * f, 0.5, 3)),
+                "curve": curve((0, 0, 0, 3 * f), (2, 2 * s * f, 0.5, 3 * f)),
                 "warm_steps": 1,
             }
             for f in (1, 2)
@@ -111,6 +111,8 @@ def test_a_result_puts_the_rounds_together():
     ceilings = {"bfloat16": {"flops": 1.0, "dense": 150.0, "sparse": 300.0}}
     found = result(setting, runs, dict.fromkeys(pace, ""), [ceilings, ceilings], ["ours", "one", "other"])
     assert found["activations_per_second"]["ours"] == [100, 50]
+    assert [goal["l0"] for goal in found["goals"]] == pytest.approx([3.15, 6.3])
+    assert found["doubt"] == "", "rounds may differ"
     assert [ratio["value"] for ratio in found["faster"]] == pytest.approx([5, 4, 2, 4])
     assert [ratio["value"] for ratio in found["sooner"]] == pytest.approx([5, 4, 4])
     assert found["share_of_ceiling"] == pytest.approx({"dense, bfloat16": 0.5, "sparse, bfloat16": 0.25})
