@@ -41,12 +41,13 @@ format:
 # The figures of docs/, made by the workflow's rules from the sweeps named in config.yaml: a long run on few cores.
 SAE := results/othello/final/sae
 figures: demo
-	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- $(foreach sweep,scaling architectures concepts learning_rate,$(SAE)/$(sweep)/index.json)
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- $(foreach sweep,scaling architectures concepts learning_rate sites,$(SAE)/$(sweep)/index.json)
 	@mkdir -p docs/images
 	@cp $(SAE)/demo/block_2/evaluation/fidelity.png docs/images/fidelity.png
 	@cp $(SAE)/scaling/block_2/evaluation/scaling.png docs/images/scaling.png
 	@cp $(SAE)/scaling/block_2/evaluation/scaling.json docs/scaling.json
 	@cp $(SAE)/architectures/block_2/evaluation/pareto.png docs/images/pareto.png
+	@cp $(SAE)/learning_rate/block_2/evaluation/learning_rate.png docs/images/learning_rate.png
 	@cp $(SAE)/concepts/block_2/evaluation/concepts.png docs/images/concepts.png
 
 benchmark:
