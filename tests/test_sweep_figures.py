@@ -144,11 +144,20 @@ def test_the_pareto_figure_has_a_line_per_architecture_and_width(drawn, tmp_path
     assert {c.get_label() for c in left.containers} == {"topk m=16", "topk m=32", "standard m=16"}
     (rings,) = [line for line in left.lines if line.get_label() == "Pareto front"]
     assert rings.get_xydata().tolist() == [[2, 0.7], [8, 0.9]]
+    assert not left.texts
     without = {name: one | {"fidelity": None} for name, one in found.items()}
     pareto_plots.pareto(tmp_path / "one.png", without, TITLE)
     assert len(drawn["one.png"].axes) == 1
     pareto_plots.pareto(tmp_path / "none.png", {"dead": found["dead"]}, TITLE)
     assert not drawn["none.png"].axes[0].containers
+
+
+def test_the_pareto_figure_points_at_members_below_its_edge(drawn, tmp_path):
+    found = {"good": report(topk(k=8), l0=8, explained=0.9), "bad": report(standard(), l0=9, explained=-3)}
+    pareto_plots.pareto(tmp_path / "pareto.png", found, TITLE)
+    left = drawn["pareto.png"].axes[0]
+    assert left.get_ylim()[0] == pareto_plots.LOWEST
+    assert [(text.get_text(), text.xy) for text in left.texts] == [("-3", (9, 0))]
 
 
 def test_learning_rates_share_a_line(drawn, tmp_path):

@@ -102,6 +102,19 @@ def _panel(
     label, heading = QUALITIES[key]
     axes.set(title=heading, xlabel="L0: active latents per row (log scale)", ylabel=label)
     axes.set_ylim(bottom=max(LOWEST, axes.get_ylim()[0]), top=1.01)
+    for line, names in lines.items():
+        _point_down(axes, [reports[name] for name in names], key, looks[line]["color"])
+
+
+def _point_down(axes: Axes, members: Sequence[Report], key: str, colour: Any) -> None:
+    """An arrow with its value at the lower edge for each member that lies below it."""
+    for report in members:
+        value, _, _ = _span(quality_of(report, key))
+        if value < axes.get_ylim()[0]:
+            at = {"xy": (_l0(report), 0.0), "xytext": (0, 18), "xycoords": axes.get_xaxis_transform()}
+            arrow = {"arrowstyle": "-|>", "color": colour}
+            text = {"textcoords": "offset points", "ha": "center", "fontsize": "small", "color": colour}
+            axes.annotate(f"{value:.2g}", **at, **text, arrowprops=arrow)
 
 
 def _draw_front(axes: Axes, members: Sequence[Report], key: str) -> None:
