@@ -11,7 +11,7 @@ import torch
 from policylens.capture.activations import write_capture
 from policylens.capture.batches import batches
 from policylens.capture.imports import import_activations
-from policylens.capture.settings import capture_settings, part_number
+from policylens.capture.settings import capture_settings, first_episode
 from policylens.capture.splits import final_splits
 from policylens.console import main
 from policylens.policies.registry import load_policy
@@ -75,9 +75,9 @@ def bring(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> None:
         fractions=settings["split"],
         salt=arguments.out.parent.name,
         each_row_is_an_episode=settings.get("each_row_is_an_episode", False),
-        # Files of one capture must not share row-episodes: each part has its own range of numbers.
-        first_episode=part_number(arguments.part) << 32,
+        first_episode=first_episode(arguments.part),
         attributes={"provenance": provenance(settings=settings, inputs=inputs)},
+        layout=settings.get("layout"),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from policylens.capture.imports import import_rollout
-from policylens.capture.settings import part_number, source_settings
+from policylens.capture.settings import first_episode, part_number, source_settings
 from policylens.capture.sources import episodes_of_part, write_source
 from policylens.console import main
 from policylens.policies.registry import load_policy, require, room
@@ -33,7 +33,8 @@ def program() -> None:
 
 def imported(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> tuple[list[Rollout], dict[str, Any]]:
     inputs = {arguments.input.name: sha256_of_file(arguments.input)} if arguments.input.is_file() else None
-    return [import_rollout(arguments.input)], provenance(settings=settings, inputs=inputs)
+    rollout = import_rollout(arguments.input, settings.get("layout"), first_episode(arguments.part))
+    return [rollout], provenance(settings=settings, inputs=inputs)
 
 
 def played(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> tuple[Iterator[Rollout], dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from policylens.capture.activations import declare, pieces, shard_bytes, to_storage
+from policylens.capture.layout import by_rows
 from policylens.capture.settings import shares
 from policylens.capture.space import check_space
 from policylens.capture.splits import given_splits
@@ -32,6 +33,7 @@ def import_activations(
     each_row_is_an_episode: bool,
     first_episode: int,
     attributes: Mapping[str, Any],
+    layout: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one file of activations as one part of a capture.
 
@@ -39,10 +41,11 @@ def import_activations(
         arrays of one value per row (`episode`, `step`, `token`...) become coordinates, other arrays are left out.
         `episode` is needed, since splits and intervals go by episodes; where rows really are independent, say
         `each_row_is_an_episode`. A `split` of the file's own stands.
-    first_episode: number of the first such row-episode of this file.
+    first_episode: number of the first episode of a file that does not number its own.
+    layout: where its arrays have other names or axes (:func:`policylens.capture.layout.by_rows`).
     Raises UserError naming the site and row of NaN or infinite values.
     """
-    arrays = read_arrays(path)
+    arrays = by_rows(path, read_arrays(path), layout or {}, first_episode)
     chosen = [_site(path, name, arrays) for name in sites]
     rows = len(arrays[sites[0]])
     _check_lengths(path, {name: arrays[name] for name in sites})
@@ -119,9 +122,12 @@ def _check_lengths(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise UserError(f"{path}: all arrays need one entry per row, but their lengths differ ({counts})")
 
 
-def import_rollout(path: Path) -> Rollout:
-    """Observations from a file as a rollout: every array has one entry per row; `episode` is needed."""
-    arrays = read_arrays(path)
+def import_rollout(path: Path, layout: Mapping[str, Any] | None = None, first_episode: int = 0) -> Rollout:
+    """Observations from a file as a rollout: every array has one entry per row; `episode` is needed.
+
+    layout: where the file's arrays have other names or axes (:func:`policylens.capture.layout.by_rows`).
+    """
+    arrays = by_rows(path, read_arrays(path), layout or {}, first_episode)
     if "episode" not in arrays or arrays["episode"].ndim != 1 or arrays["episode"].dtype.kind not in "iu":
         raise UserError(f"{path}: has no integer array 'episode' that says which rows belong together")
     _check_lengths(path, arrays)

@@ -36,6 +36,11 @@ def part_names(count: int) -> list[str]:
     return [f"part-{number:04d}" for number in range(count)]
 
 
+def first_episode(part: str) -> int:
+    """Number of the first episode of a file that does not number its own: each part has its own range of numbers."""
+    return part_number(part) << 32
+
+
 def part_number(name: str) -> int:
     """The number in a part's name; UserError if it is no such name."""
     match = re.fullmatch(r"part-([0-9]+)", name)

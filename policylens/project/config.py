@@ -301,6 +301,12 @@ def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> N
     capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
     for site in block["sites"]:
         _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
+    if block["evaluation"]["split"] == "all" and trained_members(block):
+        member = next(iter(trained_members(block)))
+        raise UserError(
+            f"{where}.evaluation.split: 'all' holds rows that {member!r} is trained on; it is for sweeps of imported "
+            "members alone"
+        )
     _check_training(policy, where, block)
     _check_imports(policy, where, block)
     _check_members_work(policy, where, block)

@@ -10,6 +10,8 @@ from policylens.errors import UserError
 from policylens.stores.splits import SPLITS
 from policylens.stores.tables import Column, Table
 
+ALL = len(SPLITS)
+
 
 class Rows(NamedTuple):
     """Rows of a capture. numbers: (r,) in the capture, ascending. episodes: (r,) the episode of each."""
@@ -19,19 +21,20 @@ class Rows(NamedTuple):
 
 
 def rows_of_split(capture: Table, split: str, limit: int = 0, seed: int = 0) -> Rows:
-    """The rows of a split ("train", "validation" or "test"), or `limit` of them drawn by seed (0: all).
+    """The rows of a split ("train", "validation", "test", or "all" rows), or `limit` of them drawn by seed (0: all).
 
     Training takes single rows. Elsewhere rows stand for their episodes, so that whole episodes are drawn, as many
     as fit in the limit, at least two: one says nothing about how results vary.
     """
-    rows = np.flatnonzero(capture.coordinate("split") == SPLITS.index(split))
+    code = ALL if split == "all" else SPLITS.index(split)
+    rows = np.arange(capture.n_rows) if code == ALL else np.flatnonzero(capture.coordinate("split") == code)
     if len(rows) == 0:
         raise UserError(f"{capture.folder}: no row is in the {split!r} split; record more episodes")
     episodes = capture.coordinate("episode")[rows]
     if split != "train" and (episodes == episodes[0]).all():
         raise UserError(f"{capture.folder}: only one episode is in the {split!r} split; record more episodes")
     if limit and limit < len(rows):
-        rng = np.random.default_rng([seed, SPLITS.index(split)])
+        rng = np.random.default_rng([seed, code])
         kept = _some_rows(len(rows), limit, rng) if split == "train" else _some_episodes(episodes, limit, rng)
         rows, episodes = rows[kept], episodes[kept]
     return Rows(rows, episodes)

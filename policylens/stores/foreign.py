@@ -68,13 +68,17 @@ def _read_pt(path: Path) -> dict[str, np.ndarray]:
 
 
 def load_torch(path: Path) -> object:
-    """What is in a .pt/.pth file, loaded with weights_only=True; anything else than plain data is refused by name."""
+    """What is in a .pt/.pth file, loaded with weights_only=True; anything else than plain data is refused by name.
+
+    Plain data are tensors, numbers (numpy's too), texts, and lists and dicts of them.
+    """
     import torch
 
     if not Path(path).is_file():
         raise UserError(f"{path}: there is no such file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is in the file can fail in any layer of the reader
         reason = str(error)
         if "GLOBAL " in reason:
@@ -85,6 +89,15 @@ def load_torch(path: Path) -> object:
         if not zipfile.is_zipfile(path):
             raise UserError(f"{path}: not a whole file saved by torch.save; save or copy it again") from None
         raise UserError(f"{path}: not a whole file saved by torch.save ({_first_line(error)})") from None
+
+
+def _numbers() -> list[Any]:
+    """What a pickle of a numpy number refers to. None of it runs anything of the file's."""
+    import numpy as np
+
+    scalar = np._core.multiarray.scalar
+    kinds = (np.bool_, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
+    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
 
 
 def _numpy(tensor: Any) -> np.ndarray:
