@@ -8,6 +8,7 @@ include: "rules/sources.smk"
 include: "rules/activations.smk"
 include: "rules/sae.smk"
 include: "rules/comparisons.smk"
+include: "rules/interventions.smk"
 
 
 report: "rules/captions/workflow.rst"

@@ -340,3 +340,55 @@ def beside_sweep(wildcards):
 
 def sweep_summaries(wildcards):
     return [template("sae_summary").format(**wildcards, site=site) for site in sweep_block(wildcards)["sites"]]
+
+
+def intervention_block(wildcards):
+    return CONFIG[wildcards.policy].interventions[wildcards.intervention]
+
+
+def intervened_saes(wildcards):
+    """Site -> cfg.json of the SAE that an intervention has there."""
+    return {
+        site: template("sae").format(
+            policy=wildcards.policy, checkpoint=wildcards.checkpoint, site=site, sweep=sweep, member=member
+        )
+        for site, (sweep, member) in (
+            (site, sweep_and_member(address)) for site, address in intervention_block(wildcards)["saes"].items()
+        )
+    }
+
+
+def intervened(wildcards):
+    """The policy, the rows it runs on, and the SAEs."""
+    capture = intervention_block(wildcards)["capture"]
+    block = CONFIG[wildcards.policy].captures[capture]
+    names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint, "capture": capture}
+    parts = CONFIG[wildcards.policy].parts(block)
+    return {
+        "record": template("checkpoint").format(**names),
+        "source": template("source").format(**names, source=block["source"]),
+        "capture": template("capture").format(**names),
+        "parts": [template("capture_part").format(**names, part=part) for part in parts],
+        "saes": list(intervened_saes(wildcards).values()),
+    }
+
+
+def intervention_arguments(wildcards):
+    """Where the script finds what `intervened` names, as arguments."""
+    found, block = intervened(wildcards), intervention_block(wildcards)
+    words = [word for name in ("source", "capture") for word in (f"--{name}", os.path.dirname(found[name]))]
+    for site, path in intervened_saes(wildcards).items():
+        words += ["--sae", f"{site}={os.path.dirname(path)}"]
+    return [*words, "--split", block["split"], "--rows", block["rows"], "--seed", block["seed"]]
+
+
+def intervention_origin(wildcards):
+    """What analysis.json says of where it comes from."""
+    block = intervention_block(wildcards)
+    names = {name: wildcards[name] for name in ("policy", "checkpoint", "site")}
+    return as_json({**names, "sae": block["saes"][wildcards.site], "capture": block["capture"], "split": block["split"]})
+
+
+def intervention_sites(wildcards):
+    sites = intervention_block(wildcards)["saes"]
+    return [template("intervention_site").format(**wildcards, site=site) for site in sites]

@@ -1,7 +1,8 @@
 """Action heads: what a policy says about its next action, as a small tagged union.
 
 Every head offers `divergence(other)`, `agreement(other)` and `loss(other)`, so that an analysis can ask how much an
-intervention changed the policy without knowing which kind of policy it is.
+intervention changed the policy without knowing which kind of policy it is; `outputs()` names the numbers whose change
+is an effect, and `rows(index)` is the head of some rows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ class Discrete:
             logits = logits.masked_fill(~self.legal, -torch.inf)
         return torch.log_softmax(logits, dim=-1)
 
+    def outputs(self) -> dict[str, Tensor]:
+        """logits: (n, actions), of illegal actions too."""
+        return {"logits": self.logits}
+
+    def rows(self, index: Tensor) -> Discrete:
+        """The distributions of some rows."""
+        return Discrete(self.logits[index], None if self.legal is None else self.legal[index])
+
     def divergence(self, other: Discrete) -> Tensor:
         """KL(self || other) per row, (n,), in nats. Both must share the legal mask."""
         mine, theirs = self.log_probabilities(), other.log_probabilities()
@@ -59,6 +68,14 @@ class Gaussian:
     mu: Tensor
     log_std: Tensor
     kind = "gaussian"
+
+    def outputs(self) -> dict[str, Tensor]:
+        """mu: (n, actions), unbounded. mu_clipped: the same within the action's bounds, -1 to 1, as it is executed."""
+        return {"mu": self.mu, "mu_clipped": self.mu.clamp(-1, 1)}
+
+    def rows(self, index: Tensor) -> Gaussian:
+        """The distributions of some rows."""
+        return Gaussian(self.mu[index], self.log_std[index] if self.log_std.ndim > 1 else self.log_std)
 
     def divergence(self, other: Gaussian) -> Tensor:
         """KL(self || other) per row, (n,), in nats (closed form for diagonal normals)."""

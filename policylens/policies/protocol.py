@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -152,6 +153,37 @@ class Policy:
                 )
             if position > last:
                 raise UserError(f"site {site!r} is computed after {self.stages[last].site.name!r}, where the run stops")
+
+
+def carry_of_rows(carry: Mapping[str, Any], rows: Tensor, count: int) -> Carry:
+    """A carry of `count` rows, cut down to some of them: what else it holds stays as it is.
+
+    rows: (b,) int64, any order, repetitions allowed. The rows are what a pass computes independently of each other: a
+    time step, a frame or a sequence, with everything that is coupled inside.
+    """
+
+    def taken(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: taken(part) for name, part in value.items()}
+        if not hasattr(value, "shape") or tuple(value.shape[:1]) != (count,):
+            return value
+        return value[rows.to(value.device)] if isinstance(value, Tensor) else value[rows.cpu().numpy()]
+
+    return {name: taken(value) for name, value in carry.items()}
+
+
+def joined_carries(carries: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> Carry:
+    """The carries of consecutive batches, of so many rows each, as one."""
+
+    def joined(values: Sequence[Any]) -> Any:
+        first = values[0]
+        if isinstance(first, Mapping):
+            return {name: joined([value[name] for value in values]) for name in first}
+        if not hasattr(first, "shape") or any(tuple(v.shape[:1]) != (n,) for v, n in zip(values, counts, strict=True)):
+            return first
+        return torch.cat(list(values)) if isinstance(first, Tensor) else np.concatenate(list(values))
+
+    return {name: joined([carry[name] for carry in carries]) for name in carries[0]}
 
 
 def kept_carry(resume: tuple[str, Mapping[str, Carry]]) -> Carry:

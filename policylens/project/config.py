@@ -18,6 +18,7 @@ from policylens.errors import UserError
 from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
+from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.sweeps import (
     import_path,
     imported_members,
@@ -50,7 +51,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths.
+    trainings, strengths, interventions.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -74,6 +75,9 @@ class PolicyBlock:
                 "members": members_of(value, f"{self.where}.sae.{key}"),
             }
             for key, value in block.get("sae", {}).items()
+        }
+        self.interventions = {
+            key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
@@ -115,6 +119,7 @@ class PolicyBlock:
 
 
 RULES = (
+    "analyse_interventions",
     "capture",
     "capture_prunable",
     "collect_examples",
@@ -124,9 +129,11 @@ RULES = (
     "import_checkpoint",
     "import_sae",
     "index_capture",
+    "index_interventions",
     "index_labels",
     "index_source",
     "index_sweep",
+    "intervene",
     "label_source",
     "measure_return",
     "measure_strength",
@@ -230,6 +237,8 @@ def _check_policy(policy: PolicyBlock) -> None:
         _check_capture(policy, f"{policy.where}.captures.{name}", block)
     for name, block in policy.sweeps.items():
         _check_sweep(policy, f"{policy.where}.sae.{name}", block)
+    for name, block in policy.interventions.items():
+        _check_intervention(policy, f"{policy.where}.interventions.{name}", block)
     for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
         for name, block in blocks.items():
             where = f"{policy.where}.{capability}.{name}"
@@ -394,6 +403,19 @@ def _check_imports(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
                     parse_hub_address(path)
             elif not path.startswith("results/") and not Path(path).exists():
                 raise UserError(f"{where}.{name}: import: there is no file or folder {path}")
+
+
+def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    """A recorded capture, and SAEs of the sites."""
+    _require(policy, "run", where)
+    capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
+    if "source" not in capture:
+        raise UserError(f"{where}: needs observations to run the policy on, but {block['capture']!r} is imported")
+    for site, address in block["saes"].items():
+        sweep, member = sweep_and_member(address)
+        own = policy.sweeps[_known(sweep, policy.sweeps, f"{where}.saes.{site}", "sweep")]
+        _known(member, own["members"], f"{where}.saes.{site}", "member", f" of the sweep {sweep!r}")
+        _known(site, own["sites"], f"{where}.saes", "site", f" of the sweep {sweep!r}")
 
 
 def _check_labelled(policy: PolicyBlock, where: str, capture: str, labelset: str) -> None:

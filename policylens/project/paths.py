@@ -34,11 +34,13 @@ WILDCARDS = (
     "sweep",
     "site",
     "member",
+    "intervention",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
 _SOURCE = "results/{policy}/sources/{source}"
 _SAE = _RUN + "/sae/{sweep}"
+_INTERVENTION = _RUN + "/interventions/{intervention}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,12 @@ PATHS = {
         Template("sae_training_stats", _SAE + "/training_stats.json", "the trainings at all sites in one table: "
                  "reconstruction, sparsity, dead and active latents; training_stats.html is the page"),
         Template("sweep", _SAE + "/index.json", "a sweep: its sites, members and where their results are"),
+        Template("effects", _INTERVENTION + "/{site}/effects.zarr/zarr.json", "what changing each latent of the SAE "
+                 "at a site does to actions, value and later SAEs' latents"),
+        Template("intervention_site", _INTERVENTION + "/{site}/analysis.json", "what these effects say: rankings, "
+                 "controls; summary.txt, ranking.csv and the figures stand beside it"),
+        Template("intervention", _INTERVENTION + "/index.json", "interventions: their sites and SAEs, and where "
+                 "their results are"),
     )
 }  # fmt: skip
 
@@ -110,7 +118,7 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep")
+    ends = ("labels", "strength", "capture", "sweep", "intervention")
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -138,6 +146,7 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
     for capture, block in policy.captures.items():
         yield "capture", {**at, "capture": capture}
         yield from (("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block))
+    yield from _of_interventions(policy, checkpoint)
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}
@@ -156,6 +165,15 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
                 yield "sae_comparison", {**at, "sweep": sweep, "site": site}
             if learning_rates_to_compare(block):
                 yield "sae_learning_rates", {**at, "sweep": sweep, "site": site}
+
+
+def _of_interventions(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for intervention, block in policy.interventions.items():
+        names = {"checkpoint": checkpoint, "intervention": intervention}
+        yield "intervention", names
+        for site in block["saes"]:
+            yield "effects", {**names, "site": site}
+            yield "intervention_site", {**names, "site": site}
 
 
 def beside_members(sweep: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -56,19 +56,20 @@ class Column:
         attributes: Mapping[str, Any],
         shard_bytes: int,
         threads: Threads,
+        expected_rows: int | None = None,
     ) -> None:
         self.name, self.dtype, self.row_shape = name, _storable(folder, name, dtype), tuple(row_shape)
         self.digest = ArrayDigest(self.dtype, self.row_shape)
         self.rows = 0
         row_bytes = self.dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
-        self._shard_rows = rows_per_shard(row_bytes, shard_bytes)
+        self._shard_rows = rows_per_shard(row_bytes, shard_bytes, expected_rows)
         self._buffer = DoubleBuffer(
             self._shard_rows, self.row_shape, self.dtype, self._start_hashing, self._start_writing
         )
         self._threads = threads
         self._written = 0
         self._folder = folder / name
-        chunk_rows = rows_per_chunk(row_bytes, shard_bytes)
+        chunk_rows = rows_per_chunk(row_bytes, shard_bytes, expected_rows)
         self._array = _create(self._folder, self, dimensions, attributes, chunk_rows)
 
     def append(self, rows: np.ndarray) -> None:
@@ -153,13 +154,25 @@ class Group:
         row_shape: tuple[int, ...] = (),
         dimensions: tuple[str, ...] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        expected_rows: int | None = None,
     ) -> None:
-        """Declare an array. dimensions: names incl. "row"; given where one differs from `<name>_<axis>`."""
+        """Declare an array. dimensions: names incl. "row"; given where one differs from `<name>_<axis>`.
+
+        expected_rows: where known, so that an array of few rows is not padded to a whole chunk.
+        """
         if dimensions is None:
             dimensions = ("row", *(f"{name}_{axis}" for axis in range(len(row_shape))))
         check_name(name, f"{self.folder}: the array")
         self.columns[name] = Column(
-            self.folder, name, dtype, row_shape, dimensions, attributes or {}, self._shard_bytes, self._threads
+            self.folder,
+            name,
+            dtype,
+            row_shape,
+            dimensions,
+            attributes or {},
+            self._shard_bytes,
+            self._threads,
+            expected_rows,
         )
 
     def append(self, rows: Mapping[str, np.ndarray]) -> None:

@@ -1,0 +1,71 @@
+"""What a latent is changed to. Each mode gives wanted values from measured ones; where they agree, nothing changes.
+
+zero       0
+mean       the latent's mean over the rows
+resample   its value in a row of another episode, drawn uniformly, at the same position
+set        strength times its mean where it is active
+add        its value and strength times its mean where it is active
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from policylens.errors import UserError
+from policylens.interventions.latents import Latents
+
+WITH_STRENGTH = ("set", "add")
+MODES = ("zero", "mean", "resample", *WITH_STRENGTH)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """kind: one of MODES. strength: of `set` and `add`, in units of the latent's mean where it is active; else None.
+
+    keep_error: whether what the SAE does not reconstruct stays in the activation; if not, it is left out of the
+    intervened and of the baseline pass alike.
+    """
+
+    kind: str
+    strength: float | None = None
+    keep_error: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in MODES:
+            raise UserError(f"there is no mode {self.kind!r} of intervention; there are: {', '.join(MODES)}")
+        if (self.kind in WITH_STRENGTH) != (self.strength is not None):
+            needs = "needs a strength" if self.kind in WITH_STRENGTH else "takes no strength"
+            raise UserError(f"the mode {self.kind!r} of intervention {needs}")
+
+    @property
+    def name(self) -> str:
+        """As groups of a store are called: "zero", "set_2", "add_-0p5", "zero_without_error"."""
+        strength = "" if self.strength is None else f"_{self.strength:g}".replace(".", "p")
+        return f"{self.kind}{strength}{'' if self.keep_error else '_without_error'}"
+
+    def change(self, latents: np.ndarray, of: Latents, donors: np.ndarray) -> np.ndarray:
+        """Wanted less measured values, (n, positions, k).
+
+        latents: (k,) their numbers. of: all latents. donors: (n,) a row of another episode for each row.
+        """
+        f = of.dense(latents)
+        return self._wanted(f, latents, of, donors) - f
+
+    def _wanted(self, f: np.ndarray, latents: np.ndarray, of: Latents, donors: np.ndarray) -> np.ndarray:
+        if self.kind == "zero":
+            return np.zeros_like(f)
+        if self.kind == "mean":
+            return np.broadcast_to(of.means[latents], f.shape)
+        if self.kind == "resample":
+            return f[donors]
+        given = np.float32(self.strength) * of.active_means[latents]
+        return f + given if self.kind == "add" else np.broadcast_to(given, f.shape)
+
+
+def mode_of(block: str | Mapping[str, Any]) -> Mode:
+    """A mode as config.yaml has it: a name, or {kind, strength, keep_error}."""
+    return Mode(block) if isinstance(block, str) else Mode(**block)

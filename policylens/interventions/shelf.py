@@ -1,0 +1,52 @@
+"""Finished pieces of a long measurement, kept until the whole is written: an interrupted job goes on from them."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from policylens.errors import UserError
+from policylens.stores.files import read_tensors, remove_partial, write_tensors, write_text
+from policylens.stores.names import check_name
+
+STAMP = "stamp"
+
+Arrays = dict[str, np.ndarray]
+
+
+class Shelf:
+    """A folder of pieces by name. stamp: of all that the pieces follow from; those of another stamp are thrown away."""
+
+    def __init__(self, folder: Path, stamp: str) -> None:
+        self.folder = Path(folder)
+        digest = hashlib.sha256(stamp.encode()).hexdigest()
+        place = self.folder / STAMP
+        if self.folder.exists() and (not place.is_file() or place.read_text(encoding="utf-8") != digest):
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_partial(self.folder)
+        write_text(place, digest)
+
+    def piece(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Arrays:
+        """The piece of that name: as it was kept, or made now and kept.
+
+        Raises UserError, which says what to delete, for a kept piece that is damaged.
+        """
+        path = self.folder / f"{check_name(name, 'the piece')}.safetensors"
+        if path.exists():
+            try:
+                return {key: tensor.numpy() for key, tensor in read_tensors(path).items()}
+            except UserError:
+                raise UserError(f"{path}: the piece is damaged; delete the file, and it is measured again") from None
+        made = dict(make())
+        write_tensors(path, {key: torch.from_numpy(np.ascontiguousarray(values)) for key, values in made.items()})
+        return made
+
+    def clear(self) -> None:
+        """Throw the pieces away: the whole has been written."""
+        shutil.rmtree(self.folder)

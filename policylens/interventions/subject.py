@@ -1,0 +1,138 @@
+"""A policy, a site of it, an SAE there and some rows: everything that interventions at that site start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from policylens.errors import UserError
+from policylens.interventions.latents import Latents
+from policylens.interventions.outcomes import Outcomes, as_arrays, joined, joined_heads
+from policylens.interventions.sums import Episodes
+from policylens.policies.heads import Heads
+from policylens.policies.protocol import Batch, Carry, Policy, carry_of_rows, joined_carries
+from policylens.sae.base import SAE
+
+BATCH_ROWS = 2048
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A pass without an intervention, of all rows.
+
+    activation: (n, *inner, d) what latents are changed in. heads: of the pass. outcomes: name -> (n, units) float32.
+    """
+
+    activation: Tensor
+    heads: Heads
+    outcomes: dict[str, np.ndarray]
+
+
+class Subject:
+    """What is intervened on.
+
+    site: its name. sae: there. outcomes: what is measured. episodes: of the rows. latents: f of all rows. carry: of all
+    rows, from which passes resume. donors: (n,) for each row one of another episode.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        site: str,
+        saes: Mapping[str, SAE],
+        batches: Iterable[Batch],
+        episodes: np.ndarray,
+        donors: np.ndarray,
+    ) -> None:
+        """saes: by site, the site's own among them. batches: of the rows in the order of `episodes`, (n,) ascending."""
+        self.policy, self.site, self.sae = policy, site, saes[site]
+        _check(policy, site, self.sae)
+        self.outcomes = Outcomes(policy, site, saes)
+        self.episodes, self.donors = Episodes.of(episodes), donors
+        self.carry, self._passed = self._run(batches)
+        if len(self._passed.activation) != len(episodes):
+            raise UserError(f"{len(self._passed.activation)} rows of observations for {len(episodes)} rows of episodes")
+        self.latents = Latents.of(self._encode(piece) for piece in self._passed.activation.split(BATCH_ROWS))
+        self._spliced: Baseline | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return self.episodes.n_rows
+
+    @property
+    def activation(self) -> Tensor:
+        """(n, *inner, d) the site's own."""
+        return self._passed.activation
+
+    def baseline(self, keep_error: bool) -> Baseline:
+        """The pass as it is or, without the SAE's error, the pass with the SAE's reconstruction in its place."""
+        if keep_error:
+            return self._passed
+        if self._spliced is None:
+            self._spliced = self._reconstructed()
+        return self._spliced
+
+    def carry_of(self, rows: Tensor) -> Carry:
+        """The carry at the site of some rows."""
+        return carry_of_rows(self.carry, rows, self.n_rows)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            f = self.sae.encode(x.to(self.sae.W_enc.dtype))
+        return f.reshape(len(x), -1, f.shape[-1])
+
+    @torch.no_grad()
+    def _run(self, batches: Iterable[Batch]) -> tuple[Carry, Baseline]:
+        carries, reads, heads, outcomes = [], [], [], []
+        for batch in batches:
+            result = self.policy.run(batch, read=[self.site, *self.outcomes.sites])
+            carries.append(result.cache[self.site])
+            reads.append(result.reads[self.site])
+            heads.append(result.heads)
+            outcomes.append(as_arrays(self.outcomes.of(result, result.heads)))
+        if not reads:
+            raise UserError("there are no rows to intervene on")
+        carry = joined_carries(carries, [len(read) for read in reads])
+        return carry, Baseline(torch.cat(reads), joined_heads(heads), joined(outcomes))
+
+    @torch.no_grad()
+    def _reconstructed(self) -> Baseline:
+        activations, heads, outcomes = [], [], []
+        for rows in torch.arange(self.n_rows).split(BATCH_ROWS):
+            before = self.activation[rows]
+            x = self.sae(before.to(self.sae.W_enc.dtype)).to(before.dtype).reshape(before.shape)
+            result = resumed(self, rows, x)
+            activations.append(x)
+            heads.append(result.heads)
+            outcomes.append(as_arrays(self.outcomes.of(result, result.heads)))
+        return Baseline(torch.cat(activations), joined_heads(heads), joined(outcomes))
+
+
+def resumed(subject: Subject, rows: Tensor, activation: Tensor):  # noqa: ANN201 - a Pass
+    """The rest of the network over some rows, from another activation (b, *inner, d) at the site on."""
+    cache = {subject.site: subject.carry_of(rows)}
+    edit = {subject.site: lambda _: activation}
+    return subject.policy.run(resume=(subject.site, cache), edit=edit, read=subject.outcomes.sites)
+
+
+def _check(policy: Policy, site: str, sae: SAE) -> None:
+    if site not in policy.sites:
+        raise UserError(f"the policy has no site {site!r}; it has {', '.join(policy.sites)}")
+    if sae.cfg.output_site is not None:
+        raise UserError(
+            f"the SAE at {site!r} is a transcoder into {sae.cfg.output_site!r}: it has no latents to change"
+        )
+    if sae.cfg.d_in != policy.sites[site].width:
+        raise UserError(
+            f"the SAE takes {sae.cfg.d_in} units, the policy's site {site!r} has {policy.sites[site].width}"
+        )
+    if sae.cfg.site not in (None, site):
+        raise UserError(f"the SAE is of the site {sae.cfg.site!r}, not of {site!r}; name one that was trained there")
+    weights = policy.record["weights"]["sha256"]
+    if sae.cfg.checkpoint_sha256 not in (None, weights):
+        raise UserError(f"the SAE at {site!r} was trained on another checkpoint's activations; use that checkpoint")

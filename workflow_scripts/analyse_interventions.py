@@ -1,0 +1,70 @@
+"""From a site's effects to analysis.json, ranking.csv, summary.txt and the figures."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policylens.console import main
+from policylens.interventions.analysis import analysis
+from policylens.interventions.effects import Effects
+from policylens.interventions.text import summary
+from policylens.stores.files import write_json, write_text
+from policylens.stores.schemas import check_against
+from policylens.stores.tabular import write_csv
+from policylens.visualize import effect_plots
+
+SHOWN = 30
+
+
+def program() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--effects", required=True, type=Path, help="effects.zarr")
+    parser.add_argument("--origin", required=True, type=json.loads, help="JSON: policy, checkpoint, site, sae, capture")
+    parser.add_argument("--out", required=True, type=Path, help="analysis.json to write; all else stands beside it")
+    arguments = parser.parse_args()
+    effects = Effects(arguments.effects)
+    record = analysis(effects, arguments.origin)
+    check_against("intervention", record, arguments.out)
+    draw(effects, record, arguments.out.parent)
+    write_csv(arguments.out.with_name("ranking.csv"), rows_of(record))
+    write_text(arguments.out.with_name("summary.txt"), summary(record))
+    write_json(arguments.out, record)
+
+
+def draw(effects: Effects, record: Mapping[str, Any], folder: Path) -> None:
+    """The figures are of the first mode: the others are in the store."""
+    mode = effects.modes[0]
+    found, outcomes = effects.group(mode), record["modes"][mode]
+    title = f"{record['policy']} / {record['checkpoint']} / {record['site']}"
+    note = (
+        f"{mode} of single latents of {record['sae']}; {record['n_rows']:,} rows of {record['n_episodes']:,} episodes"
+    )
+    worth = sum(found[f"{name}_norm"] / (found[f"{name}_norm"].max() or 1) for name in effects.outcomes)
+    order = np.argsort(-worth, kind="stable")[:SHOWN]
+    chosen = {name: found[f"{name}_mean"][order] for name in effects.outcomes}
+    effect_plots.matrices(folder / "matrices.png", chosen, found["latent"][order], title, note)
+    effect_plots.importance(
+        folder / "importance.png", {name: own["ranking"] for name, own in outcomes.items()}, title, note
+    )
+    effect_plots.controls(
+        folder / "controls.png", {name: own["controls"] for name, own in outcomes.items()}, title, note
+    )
+
+
+def rows_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A line per mode, outcome and ranked latent."""
+    columns = ("latent", "norm", "size", "density", "rows", "conditional", "mean", "low", "high")
+    return [
+        {"mode": mode, "outcome": outcome, "rank": rank} | {name: entry.get(name, "") for name in columns}
+        for mode, outcomes in record["modes"].items()
+        for outcome, found in outcomes.items()
+        for rank, entry in enumerate(found["ranking"], start=1)
+    ]
+
+
+if __name__ == "__main__":
+    main(program)

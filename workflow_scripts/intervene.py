@@ -1,0 +1,114 @@
+"""Measure what changing each latent of the SAE at a site does, exactly, and write the effects as a store."""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from policylens.capture.batches import read_batch
+from policylens.console import main
+from policylens.errors import UserError
+from policylens.evaluation.fidelity import other_episodes
+from policylens.interventions.effects import write_effects
+from policylens.interventions.shelf import Shelf
+from policylens.interventions.study import Settings, settings_of, study
+from policylens.interventions.subject import BATCH_ROWS, Subject
+from policylens.policies.protocol import Batch, Policy
+from policylens.policies.registry import load_policy
+from policylens.sae.activations import rows_of_split
+from policylens.sae.files import CONFIG, WEIGHTS, load_sae
+from policylens.stores.files import sha256_of_file
+from policylens.stores.provenance import provenance
+from policylens.stores.tables import INDEX, Table, open_table
+
+
+def program() -> None:
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    settings = settings_of(arguments.settings, arguments.seed)
+    origin = provenance_of(arguments)
+    stamp = json.dumps([origin, arguments.code, arguments.site, arguments.threads, arguments.device], sort_keys=True)
+    shelf = Shelf(arguments.out.with_name("unfinished"), stamp)
+    subject, rows = subject_of(arguments, settings)
+    found = study(subject, settings, shelf)
+    capture = open_table(arguments.capture, arguments.row_space)
+    for name, arrays in found.groups.items():
+        if name.endswith("_rows"):
+            numbers = rows[arrays.pop("place")]
+            arrays |= {"row": numbers, **{key: capture.coordinate(key)[numbers] for key in ("episode", "step")}}
+    outcomes = {name: values.shape[1] for name, values in subject.baseline(True).outcomes.items()}
+    attributes = {
+        "provenance": origin,
+        "site": arguments.site,
+        "modes": [mode.name for mode in settings.modes],
+        "outcomes": outcomes,
+        "later_sites": subject.outcomes.sites,
+        "n_rows": subject.n_rows,
+        "n_episodes": len(subject.episodes.lengths),
+        "n_latents": subject.latents.shape[2],
+        "l0": float(subject.latents.counts.sum() / subject.n_rows / subject.latents.shape[1]),
+    }
+    write_effects(arguments.out, found, attributes)
+    shelf.clear()
+
+
+def subject_of(arguments: argparse.Namespace, settings: Settings) -> tuple[Subject, np.ndarray]:
+    """What is intervened on, and the numbers of its rows in the capture."""
+    capture, source = open_table(arguments.capture, arguments.row_space), open_table(arguments.source)
+    rows = rows_of_split(capture, arguments.split, arguments.rows, arguments.seed)
+    order = np.argsort(rows.episodes, kind="stable")
+    numbers, episodes = rows.numbers[order], rows.episodes[order]
+    policy = load_policy(arguments.checkpoint, arguments.device)
+    saes = {site: load_sae(folder).to(arguments.device) for site, folder in arguments.saes.items()}
+    for site in saes.keys() - policy.sites.keys():
+        raise UserError(f"{arguments.checkpoint}: the policy has no site {site!r}; it has {', '.join(policy.sites)}")
+    donors = other_episodes(episodes, settings.seed)
+    batches = pieces(source, policy, numbers)
+    return Subject(policy, arguments.site, saes, batches, episodes, donors), numbers
+
+
+def pieces(source: Table, policy: Policy, rows: np.ndarray) -> Iterator[Batch]:
+    for start in range(0, len(rows), BATCH_ROWS):
+        yield read_batch(source, policy.observations, rows[start : start + BATCH_ROWS])
+
+
+def provenance_of(arguments: argparse.Namespace) -> dict:
+    inputs = {f"sae/{site}/{name}": sha256_of_file(folder / name) for site, folder in arguments.saes.items()
+              for name in (CONFIG, WEIGHTS)}  # fmt: skip
+    inputs |= {"capture": sha256_of_file(arguments.capture / INDEX), "source": sha256_of_file(arguments.source / INDEX)}
+    settings = {**arguments.settings, "split": arguments.split, "rows": arguments.rows}
+    checkpoint = json.loads((arguments.checkpoint / "policy.json").read_text(encoding="utf-8"))
+    sha256 = checkpoint["weights"]["sha256"]
+    return provenance(settings=settings, seed=arguments.seed, checkpoint_sha256=sha256, inputs=inputs)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True, type=Path, help="the policy's folder")
+    parser.add_argument("--source", required=True, type=Path, help="folder of the source: observations")
+    parser.add_argument("--capture", required=True, type=Path, help="folder of a capture of it: which rows there are")
+    parser.add_argument("--sae", required=True, action="append", help="SITE=FOLDER, of the site and of later ones")
+    parser.add_argument("--site", required=True, help="where latents are changed")
+    parser.add_argument("--row-space", default="step", help="of the sites, as the capture names it")
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON: modes, features, controls...")
+    parser.add_argument("--split", default="test", choices=["train", "validation", "test", "all"])
+    parser.add_argument("--rows", type=int, default=0, help="whole episodes of at most so many rows; 0: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--code", default="", help="digest of the code: unfinished work of other code is not gone on with"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="they change low bits")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", required=True, type=Path, help="store to write, effects.zarr")
+    arguments = parser.parse_args()
+    arguments.saes = {site: Path(folder) for site, _, folder in (word.partition("=") for word in arguments.sae)}
+    if arguments.site not in arguments.saes:
+        parser.error(f"--sae {arguments.site}=FOLDER is missing: the SAE whose latents are changed")
+    return arguments
+
+
+if __name__ == "__main__":
+    main(program)
