@@ -102,6 +102,7 @@ def sound():
                         "evaluation": {"closed_loop": {}},
                     }
                 },
+                "interventions": {"causal": {"capture": "demo", "saes": {"block_1": "played/top"}, "modes": ["mean"]}},
             },
             "recorded": {
                 "family": "activations",
@@ -144,6 +145,7 @@ def test_the_sound_config_is_sound():
 
 OWN, BOARD = "policies.own", "policies.board"
 SWEEP = f"{OWN}.sae.sweep"
+CAUSAL = "policies.board.interventions.causal"
 PLAYED = f"{BOARD}.sae.played"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
@@ -288,6 +290,28 @@ FAULTS = [
         "member 'topk_k2' stands there twice",
     ),
     (f"{SWEEP}", {"capture": "both", "sites": ["first"]}, f"{SWEEP}: a sweep needs members or a grid"),
+    # interventions
+    (f"{CAUSAL}.capture", "dem", f"{CAUSAL}: there is no capture 'dem'; did you mean 'demo'?"),
+    (f"{CAUSAL}.saes", {"block_1": "plaid/top"}, f"{CAUSAL}.saes.block_1: there is no sweep 'plaid'"),
+    (f"{CAUSAL}.saes", {"block_1": "played/to"}, "no member 'to' of the sweep 'played'; did you mean 'top'?"),
+    (f"{CAUSAL}.saes", {"block_2": "played/top"}, f"{CAUSAL}.saes: there is no site 'block_2' of the sweep 'played'"),
+    (f"{CAUSAL}.saes", {"block_1": "top"}, "'top': an SAE is named by sweep/member"),
+    (f"{CAUSAL}.saes", {"block_1": "../top"}, "'../top': an SAE is named by sweep/member"),
+    (f"{CAUSAL}.saes", {}, f"{CAUSAL}.saes: "),
+    (f"{CAUSAL}.modes", ["ablate"], f"{CAUSAL}.modes: there is no mode 'ablate' of intervention; there are: zero"),
+    (f"{CAUSAL}.modes", [{"kind": "set"}], f"{CAUSAL}.modes: the mode 'set' of intervention needs a strength"),
+    (f"{CAUSAL}.modes", [{"kind": "set", "by": 1}], f"{CAUSAL}.modes.0: unknown key 'by'"),
+    (f"{CAUSAL}.controls", 50, "50: at least 200 random directions are needed"),
+    (
+        "policies.recorded.interventions",
+        {"causal": {"capture": "all", "saes": {"layer": "a/b"}}},
+        "interventions.causal needs the capability 'run'",
+    ),
+    (f"{SWEEP}.evaluation", {"split": "all"}, f"{SWEEP}.evaluation.split: 'all' holds rows that 'plain' is trained on"),
+    # layouts
+    (f"{OWN}.sources.files.layout", {"axes": ["episode"]}, f"{OWN}.sources.files.layout.axes: "),
+    (f"{OWN}.sources.files.layout", {"done": "ends"}, f"{OWN}.sources.files.layout: "),
+    (f"{BOARD}.sources.games.layout", {"names": {"a": "b"}}, f"{BOARD}.sources.games: a source is either rollouts"),
     ("compute.device", "gpu", "compute.device: 'gpu' does not match"),
     ("seed", -1, "seed: -1 is less than the minimum of 0"),
     ("resources.train_sweep.threads", 0, "resources.train_sweep.threads: 0 is less than the minimum of 1"),
@@ -337,6 +361,7 @@ def test_a_sweep_of_imports_has_no_training():
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
+    del config["policies"]["board"]["interventions"]
     config["policies"]["board"]["sae"] = {
         "known": {
             "capture": capture,
@@ -426,7 +451,7 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
-    del config["policies"]["board"]["sae"]
+    del config["policies"]["board"]["sae"], config["policies"]["board"]["interventions"]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None
     built = place / "results" / "board" / "final" / "checkpoint"

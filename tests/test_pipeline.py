@@ -1,5 +1,6 @@
 """The real workflow from end to end on a tiny project: it finishes, repeats its bytes, and says what went wrong."""
 
+import copy
 import hashlib
 import json
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import xarray
 import yaml
 from project import CONFIG, Project, write_observations, write_weights
 from running_snakemake import REPOSITORY
@@ -14,10 +16,31 @@ from running_snakemake import REPOSITORY
 pytestmark = pytest.mark.pipeline
 
 
+EFFECTS = "results/tiny/trained/interventions/causal"
+
+
+def with_interventions():
+    config = copy.deepcopy(CONFIG)
+    policy = config["policies"]["tiny"]
+    policy["sae"]["sweep"]["sites"] = ["first", "second"]
+    policy["interventions"] = {
+        "causal": {
+            "capture": "both",
+            "saes": {"first": "sweep/top", "second": "sweep/small"},
+            "modes": ["mean", {"kind": "zero", "keep_error": False}],
+            "controlled": 2,
+            "keep_rows": ["logits"],
+        }
+    }
+    config["demo"].append(f"{EFFECTS}/index.json")
+    return config
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A project in which everything has been built."""
     project = Project(tmp_path_factory.mktemp("pipeline"))
+    project.configure(with_interventions())
     project.snakemake()
     return project
 
@@ -33,9 +56,22 @@ def digests(project):
 
 def test_the_chain_ends_in_an_index_that_names_everything(project):
     index = json.loads((project.folder / "results/tiny/trained/sae/sweep/index.json").read_text())
-    assert list(index["sites"]) == ["second"]
+    assert list(index["sites"]) == ["first", "second"]
     for name in ("scaling.png", "fidelity.png", "pareto.png", "density.png", "training.png", "scaling.csv"):
         assert (project.folder / "results/tiny/trained/sae/sweep/second/evaluation" / name).stat().st_size > 0
+
+
+def test_interventions_say_what_latents_do(project):
+    folder = project.folder / EFFECTS
+    index = json.loads((folder / "index.json").read_text())
+    assert list(index["sites"]["first"]["outcomes"]) == ["kl", "logits", "second", "value"]
+    assert list(index["sites"]["second"]["outcomes"]) == ["kl", "logits", "value"], "the first site comes before it"
+    for name in ("matrices.png", "importance.png", "controls.png", "ranking.csv", "summary.txt"):
+        assert (folder / "first" / name).stat().st_size > 0
+    with xarray.open_zarr(folder / "first/effects.zarr", group="mean", consolidated=False) as mean:
+        assert mean.logits_mean.dims == ("latent", "logits_unit")
+        assert bool((mean.logits_low <= mean.logits_mean).all())
+    assert not (folder / "first" / "unfinished").exists()
 
 
 def test_a_second_run_does_nothing(project):
@@ -55,6 +91,7 @@ def test_everything_verifies(project):
 
 def test_a_run_from_scratch_gives_the_same_bytes(project, tmp_path):
     again = Project(tmp_path)
+    again.configure(with_interventions())
     again.snakemake("--cores", "1")
     assert digests(again) == digests(project)
 

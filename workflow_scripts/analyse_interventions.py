@@ -41,7 +41,8 @@ def draw(effects: Effects, record: Mapping[str, Any], folder: Path) -> None:
     found, outcomes = effects.group(mode), record["modes"][mode]
     title = f"{record['policy']} / {record['checkpoint']} / {record['site']}"
     note = (
-        f"{mode} of single latents of {record['sae']}; {record['n_rows']:,} rows of {record['n_episodes']:,} episodes"
+        f"each latent of {record['sae']} changed alone ({mode}); {record['n_rows']:,} rows of "
+        f"{record['n_episodes']:,} episodes"
     )
     worth = sum(found[f"{name}_norm"] / (found[f"{name}_norm"].max() or 1) for name in effects.outcomes)
     order = np.argsort(-worth, kind="stable")[:SHOWN]

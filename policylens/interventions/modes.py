@@ -15,16 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from policylens.errors import UserError
+from policylens.interventions.kinds import check_kind
 from policylens.interventions.latents import Latents
-
-WITH_STRENGTH = ("set", "add")
-MODES = ("zero", "mean", "resample", *WITH_STRENGTH)
 
 
 @dataclass(frozen=True)
 class Mode:
-    """kind: one of MODES. strength: of `set` and `add`, in units of the latent's mean where it is active; else None.
+    """kind: as in `policylens.interventions.kinds`. strength: of `set` and `add`, in units of the latent's mean where it is active; else None.
 
     keep_error: whether what the SAE does not reconstruct stays in the activation; if not, it is left out of the
     intervened and of the baseline pass alike.
@@ -35,11 +32,7 @@ class Mode:
     keep_error: bool = True
 
     def __post_init__(self) -> None:
-        if self.kind not in MODES:
-            raise UserError(f"there is no mode {self.kind!r} of intervention; there are: {', '.join(MODES)}")
-        if (self.kind in WITH_STRENGTH) != (self.strength is not None):
-            needs = "needs a strength" if self.kind in WITH_STRENGTH else "takes no strength"
-            raise UserError(f"the mode {self.kind!r} of intervention {needs}")
+        check_kind(self.kind, self.strength)
 
     @property
     def name(self) -> str:

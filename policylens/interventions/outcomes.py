@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ class Outcomes:
     kl is KL(baseline || pass) in nats. A site whose rows have positions gives each latent's mean over them.
     """
 
-    def __init__(self, policy: Policy, site: str, saes: Mapping[str, SAE]) -> None:
-        """site: what is intervened on; of `saes`, those at later sites are read."""
-        order = list(policy.sites)
+    def __init__(self, policy: Policy, order: Sequence[str], site: str, saes: Mapping[str, SAE]) -> None:
+        """order: sites as a pass comes by them. site: what is intervened on; of `saes`, those at later ones are read."""
         self.saes = {name: saes[name] for name in order[order.index(site) + 1 :] if name in saes}
         for name, sae in self.saes.items():
             if sae.cfg.d_in != policy.sites[name].width:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +51,8 @@ class Subject:
         """saes: by site, the site's own among them. batches: of the rows in the order of `episodes`, (n,) ascending."""
         self.policy, self.site, self.sae = policy, site, saes[site]
         _check(policy, site, self.sae)
-        self.outcomes = Outcomes(policy, site, saes)
         self.episodes, self.donors = Episodes.of(episodes), donors
-        self.carry, self._passed = self._run(batches)
+        self.carry, self._passed = self._run(list(batches), saes)
         if len(self._passed.activation) != len(episodes):
             raise UserError(f"{len(self._passed.activation)} rows of observations for {len(episodes)} rows of episodes")
         self.latents = Latents.of(self._encode(piece) for piece in self._passed.activation.split(BATCH_ROWS))
@@ -87,7 +86,12 @@ class Subject:
         return f.reshape(len(x), -1, f.shape[-1])
 
     @torch.no_grad()
-    def _run(self, batches: Iterable[Batch]) -> tuple[Carry, Baseline]:
+    def _run(self, batches: Sequence[Batch], saes: Mapping[str, SAE]) -> tuple[Carry, Baseline]:
+        if not batches:
+            raise UserError("there are no rows to intervene on")
+        # Only a pass tells in which order sites are computed, where a policy's inside is not known.
+        order = list(self.policy.run(batches[0], read=[name for name in saes if name in self.policy.sites]).reads)
+        self.outcomes = Outcomes(self.policy, order, self.site, saes)
         carries, reads, heads, outcomes = [], [], [], []
         for batch in batches:
             result = self.policy.run(batch, read=[self.site, *self.outcomes.sites])
@@ -95,8 +99,6 @@ class Subject:
             reads.append(result.reads[self.site])
             heads.append(result.heads)
             outcomes.append(as_arrays(self.outcomes.of(result, result.heads)))
-        if not reads:
-            raise UserError("there are no rows to intervene on")
         carry = joined_carries(carries, [len(read) for read in reads])
         return carry, Baseline(torch.cat(reads), joined_heads(heads), joined(outcomes))
 

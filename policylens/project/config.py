@@ -15,6 +15,7 @@ from typing import Any
 
 from policylens.capture.settings import capture_settings, part_names, shares, source_settings
 from policylens.errors import UserError
+from policylens.interventions.kinds import check_mode
 from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
@@ -411,6 +412,9 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
     capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
     if "source" not in capture:
         raise UserError(f"{where}: needs observations to run the policy on, but {block['capture']!r} is imported")
+    for mode in block.get("modes", []):
+        with _naming(f"{where}.modes"):
+            check_mode(mode)
     for site, address in block["saes"].items():
         sweep, member = sweep_and_member(address)
         own = policy.sweeps[_known(sweep, policy.sweeps, f"{where}.saes.{site}", "sweep")]

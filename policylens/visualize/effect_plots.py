@@ -43,7 +43,11 @@ def _matrix(figure: Any, axes: Axes, outcome: str, values: np.ndarray, latents: 
         values[:, moved], cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
     few = values.shape[1] == len(moved)
-    axes.set(title=f"on {outcome}", xlabel="unit" if few else f"60 of {values.shape[1]} units", ylabel="latent changed")
+    axes.set(
+        title=f"on {outcome}",
+        xlabel="unit" if few else f"the 60 units of {values.shape[1]} that are moved most",
+        ylabel="latent changed",
+    )
     axes.set_yticks(range(len(latents)), [str(latent) for latent in latents], fontsize=6)
     if len(moved) <= 12:
         axes.set_xticks(range(len(moved)), [str(unit) for unit in moved])
