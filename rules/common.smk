@@ -9,7 +9,7 @@ sys.path.insert(0, workflow.basedir)
 
 from policylens.errors import UserError
 from policylens.project.closure import digest
-from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config
+from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config, parsed
 from policylens.project.interventions import own_settings, sweep_and_member
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins
@@ -35,6 +35,8 @@ SCRIPTS = ROOT / "workflow_scripts"
 
 
 try:
+    for path in workflow.configfiles:
+        parsed(path)  # more strictly than Snakemake has read it
     CONFIG = Config(config, ", ".join(str(path) for path in workflow.configfiles))
     check_targets(CONFIG, sys.argv[1:])  # the Snakefile is read before Snakemake knows its targets
 except UserError as error:

@@ -220,6 +220,23 @@ FAULTS = [
     # the rows of a sweep, and what its members are trained from
     (f"{SWEEP}.members.plain.sparsity", -1, f"{SWEEP}.plain: sparsity: -1 is less than the minimum of 0"),
     (f"{SWEEP}.members.plain.architecture", "standart", "'standart' is not known; did you mean 'standard'?"),
+    (f"{SWEEP}.members.plain.start", "results/own/a/sae/nosweep/second/b", "start: there is no checkpoint 'a'"),
+    (
+        f"{SWEEP}.members.plain.start",
+        "results/own/trained/sae/nosweep/second/b",
+        "start: there is no sweep 'nosweep'; did you mean 'sweep'? there are: sweep",
+    ),
+    (f"{SWEEP}.members.plain.start", "results/own/trained/sae", "start: results/own/trained/sae is no SAE's folder"),
+    (
+        f"{SWEEP}",
+        {
+            "capture": "both",
+            "sites": ["second"],
+            "weights": {"array": "step", "weights": {"1": 2}},
+            "members": {"lin": {"architecture": "linear", "latents": 4}},
+        },
+        f"{SWEEP}.lin: rows with weights are drawn with replacement; set sampling: replacement for it",
+    ),
     (f"{SWEEP}.members.plain.start", "gone", f"{SWEEP}.plain: start: there is no SAE at gone (its cfg.json)"),
     (
         f"{SWEEP}.members.plain.start",
@@ -419,6 +436,7 @@ def test_files_that_are_no_config_are_refused(tmp_path):
         load_config(tmp_path / "gone.yaml")
     for content, part in (
         (b"a: [", "not valid YAML"),
+        (b"policies:\n  a: {k: 4, k: 5}\n", "the key 'k' stands there twice"),
         (b"- a", "a mapping"),
         (b"\xff\xfe\x00", "not valid YAML"),
         (b"", "a mapping"),

@@ -17,6 +17,7 @@ from test_imports import Evil
 
 from policylens.capture.imports import import_activations
 from policylens.capture.settings import SPLIT
+from policylens.sae import activations
 from policylens.sae.architectures import build
 from policylens.sae.base import SAE, SAEConfig
 from policylens.sae.files import load_sae, save_sae
@@ -774,6 +775,9 @@ def test_the_workflows_script_takes_the_mean_from_a_capture(tmp_path, capture):
     run_here("workflow_scripts/import_sae.py", *words, "--site", "site")
     sae = load_sae(tmp_path / "ours")
     np.testing.assert_allclose(sae.mean.numpy(), training_mean(capture, "out"), rtol=1e-5)
+    np.testing.assert_allclose(
+        activations.training_mean(open_table(capture), "out"), training_mean(capture, "out"), 1e-5
+    )
     assert (sae.cfg.capture, sae.cfg.site, sae.cfg.output_site) == ("capture", "site", "out")
     line = clear_line(run(script_command("import_sae", *words, "--site", "out")))
     assert "is an SAE of width 6 -> 4, but the capture's site has 4 -> 4" in line

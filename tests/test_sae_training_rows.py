@@ -283,7 +283,7 @@ def test_a_corrupt_state_is_one_clear_line(made, interrupted, tmp_path, harm):
         path.write_bytes(content[:-100] if harm == "cut short" else content)
     line = clear_line(run(words(made, tmp_path / "recipes", out, **MEMBERS)))
     assert any(line.startswith(f"{path}: ") for path in states), line
-    assert "delete the file" in line or "copy or export it again" in line
+    assert "delete the file, and it starts anew" in line
 
 
 def other_width(folder):

@@ -205,6 +205,31 @@ def test_fidelity_far_apart_is_marks_on_a_log_axis_and_zero_is_text(drawn, tmp_p
     assert len(drawn["near.png"].axes[0].patches) == 6
 
 
+def test_imported_saes_that_look_alike_are_lines_of_their_own():
+    theirs = {name: report(standard(), imported=True) for name in ("one", "two")}
+    assert members.series(theirs) == {name: f"standard imported ({name})" for name in theirs}
+    assert set(members.series({"one": theirs["one"]}).values()) == {"standard imported"}
+
+
+def test_a_transcoder_says_where_it_writes():
+    found = report(standard() | {"architecture": "transcoder", "output_site": "block_3"})
+    assert members.short_labels({"t": found})["t"].startswith("transcoder → block_3 m=")
+
+
+def test_texts_fit_into_the_figure(tmp_path):
+    name = "a policy with a name that is too long / a checkpoint too / and a site"
+    with figure.drawing(tmp_path / "wide.png", 4, 2, f"Title: {name}", f"{name} {name}") as drawing:
+        left, right = drawing.subplots(1, 2)
+        left.set_title(name)
+        right.set_title("short")
+        titles = (left, right)
+    renderer = drawing.canvas.get_renderer()
+    assert all(text.get_window_extent(renderer).x1 <= drawing.bbox.x1 for text in drawing.texts)
+    assert titles[0]._left_title.get_window_extent(renderer).x1 < titles[1].bbox.x0
+    assert titles[1]._left_title.get_text() == "short"
+    assert drawing.texts[1].get_text().endswith("...")
+
+
 def test_imported_saes_have_no_training_to_show(drawn, tmp_path):
     found = {"own": report(topk()), "theirs": report(standard(), imported=True)}
     sae_plots.training(tmp_path / "some.png", found, {"own": history(), "theirs": []}, TITLE)

@@ -19,7 +19,7 @@ from policylens.policies import registry
 from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy
 from policylens.progress import progress
-from policylens.sae.activations import Rows, flattened, read_activations, rows_of_split
+from policylens.sae.activations import Rows, flattened, read_activations, rows_of_split, training_mean
 from policylens.sae.base import SAE
 from policylens.sae.files import load_sae
 from policylens.sae.origin import check_fits, named_capture
@@ -45,7 +45,8 @@ def program() -> None:
     fidelity = None
     if arguments.fidelity and source is not None:
         policy = load_policy(arguments.checkpoint, arguments.device)
-        fidelity = measure_fidelity(policy, source, sae, arguments.site, given, rows, resampling)
+        mean = training_mean(capture, sae.cfg.output_site or arguments.site)
+        fidelity = measure_fidelity(policy, source, sae, arguments.site, given, mean, rows, resampling)
     concepts = (None, None)
     if arguments.labels is not None:
         concepts = measure_concepts(arguments, sae, Site(capture, arguments.site), source, resampling)
@@ -113,6 +114,7 @@ def measure_fidelity(
     sae: SAE,
     site: str,
     activations: np.ndarray,
+    mean: np.ndarray,
     rows: Rows,
     resampling: Resampling,
 ) -> dict:
@@ -128,7 +130,7 @@ def measure_fidelity(
             yield Piece(batch, activations[piece], activations[donors[piece]])
 
     count = -(-len(rows.numbers) // BATCH_ROWS)
-    measured = fidelity_rows(policy, site, sae, progress(pieces(), count, "fidelity", "batches"))
+    measured = fidelity_rows(policy, site, sae, progress(pieces(), count, "fidelity", "batches"), mean)
     return summarise(measured, rows.episodes, resampling)
 
 

@@ -12,7 +12,7 @@ from policylens.evaluation.closed_loop import runs_of, summarise
 from policylens.policies.editing import Edited
 from policylens.policies.registry import load_policy, require, room
 from policylens.progress import progress
-from policylens.sae.activations import read_activations, rows_of_split
+from policylens.sae.activations import read_activations, rows_of_split, training_mean
 from policylens.sae.files import load_sae
 from policylens.sae.origin import check_fits
 from policylens.statistics.resampling import Resampling
@@ -53,7 +53,8 @@ def program() -> None:
     check_fits(arguments.sae, sae, arguments.site, capture)
     rows = rows_of_split(capture, arguments.split, POOL_ROWS, arguments.seed)
     pool = read_activations(capture.array(output_site or arguments.site), rows.numbers)
-    runs = runs_of(sae, arguments.site, output_site, pool, arguments.seed)
+    mean = training_mean(capture, output_site or arguments.site)
+    runs = runs_of(sae, arguments.site, output_site, pool, arguments.seed, mean)
     settings, episodes = json.loads(arguments.settings), range(arguments.episodes)
     returns = room(family, "returns").returns
     found = {

@@ -26,14 +26,17 @@ Results = Mapping[str, Mapping[str, np.ndarray]]
 """Task -> measure -> float64 (episodes,), as a family's `returns` gives them."""
 
 
-def runs_of(sae: SAE, site: str, output_site: str | None, pool: np.ndarray, seed: int) -> dict[str, dict[str, Edit]]:
+def runs_of(
+    sae: SAE, site: str, output_site: str | None, pool: np.ndarray, seed: int, mean: np.ndarray | None = None
+) -> dict[str, dict[str, Edit]]:
     """Run -> its edits, {site: function} as `Policy.run` takes them.
 
-    original: none. reconstruction: the SAE's; a transcoder reads at `site` and writes at `output_site`. mean: of the
-    training rows. resample: the activation of a random row of `pool`, (n, *inner, d) held-out activations of the
-    place written to, drawn anew at every decision. zero.
+    original: none. reconstruction: the SAE's; a transcoder reads at `site` and writes at `output_site`. mean: what is
+    given, (d_out,), or the mean of the rows that the SAE was trained on. resample: the activation of a random row of
+    `pool`, (n, *inner, d) held-out activations of the place written to, drawn anew at every decision. zero.
     """
     place = output_site or site
+    constant = sae.mean if mean is None else torch.from_numpy(mean)
     seen: dict[str, Tensor] = {}
 
     def keep(x: Tensor) -> Tensor:
@@ -56,7 +59,7 @@ def runs_of(sae: SAE, site: str, output_site: str | None, pool: np.ndarray, seed
     return {
         "original": {},
         "reconstruction": {place: reconstruct} | ({site: keep} if output_site else {}),
-        "mean": {place: lambda x: sae.mean.to(x).expand_as(x)},
+        "mean": {place: lambda x: constant.to(x).expand_as(x)},
         "resample": {place: resample},
         "zero": {place: torch.zeros_like},
     }

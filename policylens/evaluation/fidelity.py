@@ -46,19 +46,23 @@ def other_episodes(episodes: np.ndarray, seed: int) -> np.ndarray:
     return grouped.unsorted(order[drawn])
 
 
-def fidelity_rows(policy: Policy, site: str, sae: SAE, pieces: Iterable[Piece]) -> dict[str, dict[str, np.ndarray]]:
+def fidelity_rows(
+    policy: Policy, site: str, sae: SAE, pieces: Iterable[Piece], mean: np.ndarray | None = None
+) -> dict[str, dict[str, np.ndarray]]:
     """Per edit and metric, float64 (n,) over all rows of all pieces.
 
     site: whose activation the SAE takes. What it gives replaces that activation, or a transcoder's output site's.
+    mean: (d_out,) what mean-ablation puts there; the mean of the rows that the SAE was trained on if left out.
     kl: KL(original || edited) of the action distribution, nats. agreement: whether both prefer the same action (0 or
     1). loss: -log-likelihood, under the edited pass, of the action that the original prefers, nats. value_error:
     |edited - original| of the value, in its own units; absent if the policy has no value.
     Memory is bounded by a piece. Raises UserError if the capture is not of this policy and these observations.
     """
     parts: dict[str, list[dict[str, np.ndarray]]] = {edit: [] for edit in EDITS}
+    constant = sae.mean if mean is None else torch.from_numpy(mean)
     for piece in pieces:
         with torch.inference_mode():
-            for edit, measured in _of_piece(policy, site, sae, piece).items():
+            for edit, measured in _of_piece(policy, site, sae, piece, constant).items():
                 parts[edit].append(measured)
     return {
         edit: {metric: np.concatenate([part[metric] for part in found]) for metric in found[0]}
@@ -66,12 +70,12 @@ def fidelity_rows(policy: Policy, site: str, sae: SAE, pieces: Iterable[Piece]) 
     }
 
 
-def _of_piece(policy: Policy, site: str, sae: SAE, piece: Piece) -> dict[str, dict[str, np.ndarray]]:
+def _of_piece(policy: Policy, site: str, sae: SAE, piece: Piece, mean: Tensor) -> dict[str, dict[str, np.ndarray]]:
     replaced = sae.cfg.output_site or site
     original = policy.run(piece.batch, read=[site, replaced])
     _check_recorded(original.reads[replaced], piece.recorded, replaced)
     found = {}
-    for name, edit in _edits(sae, original.reads[site], piece.donors).items():
+    for name, edit in _edits(sae, original.reads[site], piece.donors, mean).items():
         changed = policy.run(resume=(replaced, original.cache), edit={replaced: edit})
         measured = {
             "kl": original.heads.divergence(changed.heads),
@@ -84,7 +88,7 @@ def _of_piece(policy: Policy, site: str, sae: SAE, piece: Piece) -> dict[str, di
     return found
 
 
-def _edits(sae: SAE, taken: Tensor, donors: np.ndarray) -> dict[str, Edit]:
+def _edits(sae: SAE, taken: Tensor, donors: np.ndarray, mean: Tensor) -> dict[str, Edit]:
     """taken: (n, *inner, d_in), what the SAE sees."""
 
     def reconstruct(x: Tensor) -> Tensor:
@@ -94,7 +98,7 @@ def _edits(sae: SAE, taken: Tensor, donors: np.ndarray) -> dict[str, Edit]:
         "identity": lambda x: x,
         "reconstruction": reconstruct,
         "zero": torch.zeros_like,
-        "mean": lambda x: sae.mean.to(x).expand_as(x),
+        "mean": lambda x: mean.to(x).expand_as(x),
         "resample": lambda x: torch.from_numpy(donors).to(x),
     }
 

@@ -21,7 +21,9 @@ from policylens.interventions.latents import Latents
 
 @dataclass(frozen=True)
 class Mode:
-    """kind: as in `policylens.interventions.kinds`. strength: of `set` and `add`, in units of the latent's mean where it is active; else None.
+    """kind: as in `policylens.interventions.kinds`.
+
+    strength: of `set` and `add`, in units of the latent's mean where it is active; else None.
 
     keep_error: whether what the SAE does not reconstruct stays in the activation; if not, it is left out of the
     intervened and of the baseline pass alike.

@@ -24,7 +24,7 @@ class Outcomes:
     """
 
     def __init__(self, policy: Policy, order: Sequence[str], site: str, saes: Mapping[str, SAE]) -> None:
-        """order: sites as a pass comes by them. site: what is intervened on; of `saes`, those at later ones are read."""
+        """order: sites as a pass comes by them. site: what is changed; of `saes`, those at later ones are read."""
         self.saes = {name: saes[name] for name in order[order.index(site) + 1 :] if name in saes}
         for name, sae in self.saes.items():
             if sae.cfg.d_in != policy.sites[name].width:

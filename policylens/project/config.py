@@ -179,17 +179,41 @@ class Config:
 
 def load_config(path: Path) -> Config:
     """Read and check a config file."""
+    return Config(parsed(path), str(path))
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """A config file's content; UserError for a key that stands twice, where YAML would take the last without a word."""
     import yaml
 
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_strict_loader())
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such config file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise UserError(f"{path}: must be a mapping with a key 'policies'")
-    return Config(raw, str(path))
+    return raw
+
+
+def _strict_loader() -> type:
+    import yaml
+
+    class Strict(yaml.SafeLoader):
+        """Refuses keys that stand twice in one mapping."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key.value!r} stands there twice", key.start_mark
+                    )
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Strict
 
 
 def _checkpoints(blocks: Mapping[str, Any], where: str) -> dict[str, Checkpoint]:
@@ -211,12 +235,17 @@ def _spelt_out(blocks: Mapping[str, Any]) -> Iterator[tuple[str, Checkpoint]]:
             yield name, Checkpoint(block.get("path"), options)
 
 
+FEW = 12
+"""So many names are listed even where one is likely meant."""
+
+
 def _known(name: str, known: Iterable[str], where: str, what: str, among: str = "") -> str:
     known = list(known)
     if name in known:
         return name
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
+    listed = f"there are: {', '.join(known) or 'none'}"
+    hint = f"did you mean {close[0]!r}?" + (f" {listed}" if len(known) <= FEW else "") if close else listed
     raise UserError(f"{where}: there is no {what} {name!r}{among}; {hint}")
 
 
@@ -366,6 +395,10 @@ def _check_training(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     for labelset, label in labels_of_rows(block):
         _known(label, policy.labels[labelset]["names"], where, "label", f" in the label set {labelset!r}")
     for member, own in trained.items():
+        if "weights" in block and own["sampling"] != "replacement":
+            raise UserError(
+                f"{where}.{member}: rows with weights are drawn with replacement; set sampling: replacement for it"
+            )
         for name in {block["capture"], *block["train_on"]}:
             _check_output_site(policy, f"{where}.{member}", own, name)
     sources = {policy.captures[name].get("source") for name in block["train_on"]}
@@ -385,6 +418,22 @@ def _check_start(policy: PolicyBlock, where: str, start: str, sweep: str) -> Non
         raise UserError(
             f"{where}: {start} is of this very sweep, which is trained as one; give the member another sweep"
         )
+    elif parts[1:2] == (policy.name,):
+        _check_built(policy, where, start)
+
+
+def _check_built(policy: PolicyBlock, where: str, path: str) -> None:
+    """That the config has the blocks that build an SAE of this policy at a path below results/."""
+    parts = Path(path).parts
+    if len(parts) != 7 or parts[3] != "sae":
+        raise UserError(
+            f"{where}: {path} is no SAE's folder; those are results/POLICY/CHECKPOINT/sae/SWEEP/SITE/MEMBER"
+        )
+    _, _, checkpoint, _, sweep, site, member = parts
+    _known(checkpoint, policy.checkpoints, where, "checkpoint")
+    own = policy.sweeps[_known(sweep, policy.sweeps, where, "sweep")]
+    _known(site, own["sites"], where, "site", f" of the sweep {sweep!r}")
+    _known(member, own["members"], where, "member", f" of the sweep {sweep!r}")
 
 
 def _check_output_site(policy: PolicyBlock, where: str, member: Mapping[str, Any], capture: str) -> None:

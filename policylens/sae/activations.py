@@ -11,6 +11,8 @@ from policylens.stores.splits import SPLITS
 from policylens.stores.tables import Column, Table
 
 ALL = len(SPLITS)
+AT_ONCE = 1 << 24
+"""Numbers read at once for a mean."""
 
 
 class Rows(NamedTuple):
@@ -51,13 +53,28 @@ def _some_episodes(episodes: np.ndarray, limit: int, rng: np.random.Generator) -
     return np.flatnonzero(np.isin(of_row, order[:fitting]))
 
 
-def read_activations(column: Column, rows: np.ndarray) -> np.ndarray:
+def read_activations(column: Column, rows: np.ndarray | slice) -> np.ndarray:
     """Activations at some rows as float32, (r, *inner, d)."""
     values = column.read(rows)
     if values.dtype.kind == "u":
         # bfloat16 is stored as its bits, which are the upper half of the float32 of the same value.
         return (values.astype(np.uint32) << 16).view(np.float32)
     return values.astype(np.float32, copy=False)
+
+
+def training_mean(capture: Table, site: str) -> np.ndarray:
+    """(d,) float32: mean over the rows (and positions) of the split `train`; over all rows where that has none.
+
+    Of all of them, whatever an SAE was trained on: what is compared with a mean is compared with the same one.
+    """
+    column, splits = capture.array(site), capture.coordinate("split")
+    wanted = splits == SPLITS.index("train")
+    wanted = wanted if wanted.any() else np.ones(len(splits), dtype=bool)
+    total, step = np.zeros(column.shape[-1]), max(1, AT_ONCE // int(np.prod(column.shape[1:])))
+    for start in range(0, len(wanted), step):
+        piece = slice(start, min(start + step, len(wanted)))
+        total += flattened(read_activations(column, piece)[wanted[piece]]).sum(0, dtype=np.float64)
+    return (total / wanted.sum() / int(np.prod(column.shape[1:-1]))).astype(np.float32)
 
 
 def flattened(activations: np.ndarray) -> np.ndarray:

@@ -43,10 +43,15 @@ def _values(entry: Mapping[str, Any], lookup: Lookup) -> np.ndarray:
     if "element" in entry:
         values = values.reshape(len(values), -1)
         if entry["element"] >= values.shape[1]:
-            raise UserError(f"{entry['array']!r} has {values.shape[1]} elements, {entry['element']} was asked for")
+            raise UserError(
+                f"`where` or `weights`: {entry['array']!r} has {values.shape[1]} elements, {entry['element']} was "
+                "asked for; they count from 0"
+            )
         return values[:, entry["element"]]
     if values.ndim > 1:
-        raise UserError(f"{entry['array']!r} holds {values[0].size} values per row; say which element")
+        raise UserError(
+            f"`where` or `weights`: {entry['array']!r} holds {values[0].size} values per row; say which, as element: 0"
+        )
     return values
 
 

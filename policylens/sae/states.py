@@ -36,7 +36,10 @@ def save_state(path: Path, training: Training, stamp: str) -> bool:
 
 def load_state(path: Path, training: Training, stamp: str) -> None:
     """Bring a training to where it was left; UserError if the file is damaged or of another training."""
-    tensors = read_tensors(path)
+    try:
+        tensors = read_tensors(path)
+    except UserError:
+        raise UserError(f"{path}: the state of the training is damaged; delete the file, and it starts anew") from None
     record = _record(path)
     digest = record.pop("digest", None)
     if digest != _digest(tensors, record):

@@ -137,7 +137,7 @@ def probing(path: Path, reports: Mapping[str, Report], title: str) -> None:
                 _curve(axes, first["probing"]["k"], method, score, lw=1.4, **look)
             axes.set(xlabel="units per probe, k", ylabel=label)
         handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
+        figure.legend(handles, labels, loc="outside right center")
 
 
 def _curve(axes: Axes, by_k: Mapping[str, Any], method: str, score: str, **look: Any) -> None:

@@ -96,7 +96,7 @@ def controls(path: Path, compared: Mapping[str, Mapping[str, Any] | None], title
             _against(axes, outcome, record)
         for axes in grid[len(shown) :]:
             axes.set_axis_off()
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right upper")
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
 
 
 def _against(axes: Axes, outcome: str, record: Mapping[str, Any]) -> None:

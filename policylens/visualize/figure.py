@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from policylens.stores.files import replacing
 
@@ -34,6 +34,12 @@ STYLE = {
 DPI = 150
 HEADING = 0.55
 """Inches at the top for title and note."""
+LAYOUTS = 3
+"""A title that is made narrower makes room, and axes move: so often texts are fitted anew."""
+MARGIN = 8
+"""Pixels between neighbouring texts."""
+SMALLEST = 6.5
+"""Points; texts are made no smaller than this."""
 
 
 @contextlib.contextmanager
@@ -56,8 +62,38 @@ def drawing(path: Path, width: float, height: float, title: str, note: str) -> I
         figure.text(y=1 - 0.08 / height, s=title, fontsize=12, fontweight="bold", **heading)
         figure.text(y=1 - 0.31 / height, s=note, fontsize=8.5, color="#555555", **heading)
         yield figure
+        for _ in range(LAYOUTS):
+            _fit_texts(figure)
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _fit_texts(figure: Figure) -> None:
+    """Make the heading no wider than the figure, and titles of axes no wider than their share of it."""
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()
+    for text in figure.texts:
+        _shrink(text, figure.bbox.x1 - text.get_window_extent(renderer).x0 - MARGIN, renderer)
+    rows: dict[int, list[Axes]] = {}
+    for axes in figure.axes:
+        rows.setdefault(round(axes.bbox.y1), []).append(axes)
+    for row in rows.values():
+        row.sort(key=lambda axes: axes.bbox.x0)
+        ends = [axes.bbox.x0 for axes in row[1:]] + [figure.bbox.x1]
+        for axes, end in zip(row, ends, strict=True):
+            for title in (axes.title, axes._left_title):
+                _shrink(title, end - axes.bbox.x0 - MARGIN, renderer)
+
+
+def _shrink(text: Any, width: float, renderer: Any) -> None:
+    """Take a smaller font where the text is wider than so many pixels; below a legible size it is cut with dots."""
+    while text.get_text() and text.get_window_extent(renderer).width > max(width, 1):
+        if text.get_fontsize() > SMALLEST:
+            text.set_fontsize(text.get_fontsize() - 0.5)
+        elif len(text.get_text()) <= 4:
+            return
+        else:
+            text.set_text(text.get_text()[:-4].rstrip() + "...")
 
 
 def empty(path: Path, title: str, note: str, why: str) -> None:

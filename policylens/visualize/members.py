@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +64,10 @@ def series(reports: Mapping[str, Report], leave_out: tuple[str, ...] = ()) -> di
     leave_out: further settings that are not named, so that one line holds members that differ in them.
     """
     further = varied(reports, leave_out)
-    return {name: " ".join(_words(report, further)) for name, report in reports.items()}
+    names = {name: " ".join(_words(report, further)) for name, report in reports.items()}
+    # Of imported SAEs too little is known to say what sets them apart, so that each is a line of its own.
+    alike = Counter(names[name] for name, report in reports.items() if not trained_here(report))
+    return {name: f"{line} ({name})" if alike[line] > 1 else line for name, line in names.items()}
 
 
 def short_labels(reports: Mapping[str, Report]) -> dict[str, str]:
@@ -141,9 +145,10 @@ def _sortable(value: Any) -> tuple[int, float, str]:
 def _words(report: Report, further: list[str]) -> list[str]:
     settings = report["settings"]
     sign, value = sparsity_of(settings)
+    kind = settings["architecture"] + (f" → {settings['output_site']}" if settings.get("output_site") else "")
     if not trained_here(report):
-        return [settings["architecture"], *([f"k={value:g}"] if "k" in settings else []), "imported"]
-    words = [settings["architecture"]] + ([f"{sign}={value:g}"] if sign else [])
+        return [kind, *([f"k={value:g}"] if "k" in settings else []), "imported"]
+    words = [kind] + ([f"{sign}={value:g}"] if sign else [])
     for key in further:
         own = _value(report, key)
         if own is not None:

@@ -52,7 +52,7 @@ def pareto(path: Path, reports: Mapping[str, Report], title: str) -> None:
             _panel(axes, shown, lines, looks, quality)
             _draw_front(axes, [shown[name] for name in front], quality)
         handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
+        figure.legend(handles, labels, loc="outside right center")
 
 
 def _lines(reports: Mapping[str, Report]) -> dict[str, list[str]]:

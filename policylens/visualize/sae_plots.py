@@ -78,7 +78,7 @@ def scaling(path: Path, reports: Mapping[str, Report], title: str) -> None:
             axes.set(title=heading, xlabel=AXES[x], ylabel=AXES[y])
             _scales(axes, x, y, list(reports.values()))
         handles, labels = grid.flat[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper")
+        figure.legend(handles, labels, loc="outside right center")
 
 
 def _shifts(n_lines: int, several_widths: bool) -> np.ndarray:
@@ -185,7 +185,7 @@ def training(
             axes.set_xlabel("optimiser step")
         handles, labels = grid.flat[0].get_legend_handles_labels()
         last = dict(zip(labels, handles, strict=True))
-        figure.legend(last.values(), last.keys(), loc="outside right upper")
+        figure.legend(last.values(), last.keys(), loc="outside right center")
 
 
 def _training_note(widths: Sequence[int], n_untold: int) -> str:
