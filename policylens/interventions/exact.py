@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from policylens.interventions.modes import Mode
+from policylens.interventions.moves import moved
 from policylens.interventions.outcomes import as_arrays
 from policylens.interventions.subject import Subject, resumed
 from policylens.interventions.sums import Sums
@@ -91,13 +92,8 @@ def _run(
 ) -> None:
     """One batch of pairs."""
     baseline, at, of = subject.baseline(mode.keep_error), torch.from_numpy(rows), torch.from_numpy(which)
-    device, place = baseline.activation.device, at.to(baseline.activation.device)
-    amounts, moved = changes[of, at].to(device), directions[of.to(device)]
-    before = baseline.activation[place]
-    if before.ndim == 2:
-        activation = torch.addcmul(before, amounts, moved)
-    else:
-        activation = before + (amounts[:, :, None] * moved[:, None, :]).reshape(before.shape)
+    place = at.to(baseline.activation.device)
+    activation = moved(baseline.activation, place, directions, of, changes[of, at])
     after = as_arrays(subject.outcomes.of(resumed(subject, place, activation), baseline.heads.rows(place)))
     edges = np.flatnonzero(np.r_[True, which[1:] != which[:-1], True])
     for start, stop in zip(edges, edges[1:], strict=False):

@@ -14,7 +14,7 @@ from policylens.interventions.latents import Latents
 from policylens.interventions.outcomes import Outcomes, as_arrays, joined, joined_heads
 from policylens.interventions.sums import Episodes
 from policylens.policies.heads import Heads
-from policylens.policies.protocol import Batch, Carry, Policy, carry_of_rows, joined_carries
+from policylens.policies.protocol import Batch, Carry, Pass, Policy, carry_of_rows, joined_carries
 from policylens.sae.base import SAE
 
 BATCH_ROWS = 2048
@@ -35,8 +35,9 @@ class Baseline:
 class Subject:
     """What is intervened on.
 
-    site: its name. sae: there. outcomes: what is measured. episodes: of the rows. latents: f of all rows. carry: of all
-    rows, from which passes resume. donors: (n,) for each row one of another episode.
+    site: its name. sae: there. outcomes: what is measured. episodes: of the rows. latents: f of all rows. donors: (n,)
+    for each row one of another episode. carry: of all rows, from which passes resume; without the site's own
+    activation, whose entry in it is `entry`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Subject:
         self.policy, self.site, self.sae = policy, site, saes[site]
         _check(policy, site, self.sae)
         self.episodes, self.donors = Episodes.of(episodes), donors
+        self.entry = policy.entry(site) if site in policy.sites else ""
         self.carry, self._passed = self._run(list(batches), saes)
         if len(self._passed.activation) != len(episodes):
             raise UserError(f"{len(self._passed.activation)} rows of observations for {len(episodes)} rows of episodes")
@@ -95,7 +97,7 @@ class Subject:
         carries, reads, heads, outcomes = [], [], [], []
         for batch in batches:
             result = self.policy.run(batch, read=[self.site, *self.outcomes.sites])
-            carries.append(result.cache[self.site])
+            carries.append({name: part for name, part in result.cache[self.site].items() if name != self.entry})
             reads.append(result.reads[self.site])
             heads.append(result.heads)
             outcomes.append(as_arrays(self.outcomes.of(result, result.heads)))
@@ -115,11 +117,10 @@ class Subject:
         return Baseline(torch.cat(activations), joined_heads(heads), joined(outcomes))
 
 
-def resumed(subject: Subject, rows: Tensor, activation: Tensor):  # noqa: ANN201 - a Pass
+def resumed(subject: Subject, rows: Tensor, activation: Tensor) -> Pass:
     """The rest of the network over some rows, from another activation (b, *inner, d) at the site on."""
-    cache = {subject.site: subject.carry_of(rows)}
-    edit = {subject.site: lambda _: activation}
-    return subject.policy.run(resume=(subject.site, cache), edit=edit, read=subject.outcomes.sites)
+    carry = {**subject.carry_of(rows), subject.entry: activation}
+    return subject.policy.run(resume=(subject.site, {subject.site: carry}), read=subject.outcomes.sites)
 
 
 def _check(policy: Policy, site: str, sae: SAE) -> None:

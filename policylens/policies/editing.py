@@ -40,6 +40,10 @@ class Edited(Policy):
         """The policy's own."""
         return self.policy.sites
 
+    def entry(self, site: str) -> str:
+        """The policy's own."""
+        return self.policy.entry(site)
+
     def begin(self, batch: Batch, state: Any) -> Carry:
         """The policy's own."""
         return self.policy.begin(batch, state)

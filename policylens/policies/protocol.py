@@ -138,6 +138,10 @@ class Policy:
         result.heads, result.value, result.state = self.finish(carry)
         return result
 
+    def entry(self, site: str) -> str:
+        """The carry's entry that is a site's activation: a cache may be resumed from with another one in its place."""
+        return self.stages[self._position(site)].key
+
     def _position(self, site: str) -> int:
         for position, stage in enumerate(self.stages):
             if stage.site.name == site:

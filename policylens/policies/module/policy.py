@@ -99,6 +99,10 @@ class ModulePolicy(Policy):
         wishes.early = stop_after is not None and wishes.sites <= self._passed
         return self._hooked(batch, wishes)
 
+    def entry(self, site: str) -> str:
+        """See :meth:`Policy.entry`."""
+        return "activation"
+
     def _hooked(self, batch: Batch, wishes: _Wishes) -> Pass:
         result = Pass()
         handles = [

@@ -1,0 +1,103 @@
+"""What the benchmark of interventions runs on: Othello's second block, and the Franka policy's first hidden layer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from policylens.evaluation.fidelity import other_episodes
+from policylens.interventions.subject import BATCH_ROWS, Subject
+from policylens.policies.importing import import_checkpoint
+from policylens.policies.protocol import Policy
+from policylens.policies.registry import load_policy, room
+from policylens.sae.base import SAE
+from policylens.sae.interchange.importing import import_sae
+from policylens.sae.training import train
+from policylens.stores.foreign import read_arrays
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+OTHELLO = REPOSITORY / "data" / "checkpoints" / "othello" / "final"
+ROLLOUT = {"simulations": 0, "temperature": 1.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """name. bound: largest allowed ratio of our time to whole passes'. batch: observations of all rows."""
+
+    name: str
+    bound: float
+    policy: Policy
+    site: str
+    saes: Mapping[str, SAE]
+    batch: Mapping[str, np.ndarray]
+    episodes: np.ndarray
+
+    def subject(self) -> Subject:
+        """What interventions start from."""
+        donors = other_episodes(self.episodes, 0)
+        starts = range(0, len(self.episodes), BATCH_ROWS)
+        pieces = [{name: values[at : at + BATCH_ROWS] for name, values in self.batch.items()} for at in starts]
+        return Subject(self.policy, self.site, self.saes, pieces, self.episodes, donors)
+
+
+def othello(rows: int, latents: int) -> Case:
+    """Positions of self-play; TopK SAEs with k = 32 at two blocks, trained here for a moment."""
+    policy = load_policy(OTHELLO)
+    steps: dict[str, list[np.ndarray]] = {name: [] for name in (*policy.observations, "episode")}
+    played = room("othello", "environment").rollout(policy, ROLLOUT, range(rows // 10), 0, 1)
+    for rollout in islice(played, rows):
+        for name, values in steps.items():
+            values.append(rollout.steps[name])
+    batch = {name: np.concatenate(values)[:rows] for name, values in steps.items()}
+    episodes = batch.pop("episode")
+    settings = {"architecture": "topk", "latents": latents, "k": 32, "steps": 200, "batch_rows": 1024}
+    sites = ("block_2", "block_3")
+    return Case("othello block_2", 1 / 50, policy, sites[0], _trained(policy, sites, batch, settings), batch, episodes)
+
+
+def franka(assets: Path | None) -> Case:
+    """The published policy, rollout and SAEs; without them random weights, observations and SAEs trained here."""
+    name, sites = "franka actor_mlp_1", ("actor_mlp_1", "actor_mlp_3")
+    if assets is None:
+        policy = _random_franka()
+        batch = {"observations": np.random.default_rng(0).normal(size=(3712, 23)).astype(np.float32)}
+        settings = {"architecture": "plain_l1", "latents": 512, "sparsity": 0.4, "steps": 400, "batch_rows": 256}
+        saes = _trained(policy, sites, batch, settings)
+        return Case(f"{name} (stand-in)", 1 / 20, policy, sites[0], saes, batch, np.repeat(np.arange(64), 58))
+    with tempfile.TemporaryDirectory() as folder:
+        import_checkpoint(str(assets / "FrankaCabinetGPT_epoch__eval.pth"), Path(folder), "franka", {})
+        policy = load_policy(Path(folder))
+    recorded = read_arrays(assets / "FrankaCabinetGPT_epoch__eval.npz")["pre_norm_obs"].swapaxes(0, 1)
+    batch = {"observations": recorded.reshape(-1, recorded.shape[-1])}
+    saes = {site: import_sae(assets / f"sae_{site}.safetensors", {"subtract_b_dec": True}) for site in sites}
+    episodes = np.repeat(np.arange(recorded.shape[0]), recorded.shape[1])
+    return Case(f"{name} (published)", 1 / 20, policy, sites[0], saes, batch, episodes)
+
+
+def _random_franka() -> Policy:
+    from policylens.policies.franka.policy import build, shapes
+
+    architecture = {
+        "observations": 23, "hidden": [256, 128, 64], "critic": [], "actions": 9, "head": "gaussian",
+        "log_std": "constant", "activation": "elu", "clip": 5.0, "normalised": False, "returns": False,
+    }  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        name: torch.randn(shape, generator=generator) / shape[-1] ** 0.5 for name, shape in shapes(architecture).items()
+    }
+    record = {"family": "franka", "architecture": architecture, "weights": {"sha256": "0" * 64}}
+    return build(record, tensors)
+
+
+@torch.no_grad()
+def _trained(
+    policy: Policy, sites: tuple[str, ...], batch: Mapping[str, np.ndarray], settings: Mapping[str, object]
+) -> dict[str, SAE]:
+    reads = policy.run(batch, read=sites).reads
+    return {site: train(reads[site].numpy(), {**settings, "log_points": 1}, 0)[0] for site in sites}
