@@ -37,9 +37,7 @@ def small_policy(kind, seed=0, dtype=None):
 
 def small_checkpoint(folder, kind, seed=0):
     record = small_record(kind)
-    write_checkpoint(
-        folder, family="franka", architecture=record["architecture"], tensors=small_tensors(kind, seed)
-    )
+    write_checkpoint(folder, family="franka", architecture=record["architecture"], tensors=small_tensors(kind, seed))
     return folder
 
 

@@ -91,7 +91,9 @@ def test_the_transformer_is_what_its_description_says():
             scores = scores.masked_fill(torch.ones(12, 12).triu(1).bool(), -torch.inf)
             heads.append(scores.softmax(-1) @ value[..., head])
         stream = stream + linear(torch.cat(heads, -1), f"{block}.out")
-        stream = stream + linear(functional.gelu(linear(norm(stream, f"{block}.norm_2"), f"{block}.up")), f"{block}.down")
+        stream = stream + linear(
+            functional.gelu(linear(norm(stream, f"{block}.norm_2"), f"{block}.up")), f"{block}.down"
+        )
     last = norm(stream, "final_norm")[:, -1]
     found = small_policy("transformer").run(observations())
     torch.testing.assert_close(found.heads.mu, linear(last, "mu"))
@@ -126,7 +128,8 @@ def test_a_record_without_a_kind_is_an_mlp():
     record = small_record("mlp")
     del record["architecture"]["kind"]
     assert torch.equal(
-        build(record, small_tensors("mlp")).run(observations()).heads.mu, small_policy("mlp").run(observations()).heads.mu
+        build(record, small_tensors("mlp")).run(observations()).heads.mu,
+        small_policy("mlp").run(observations()).heads.mu,
     )
 
 
@@ -139,7 +142,9 @@ def test_weights_that_do_not_fit_are_refused(kind, tmp_path):
         build(record, {**tensors, "extra": torch.zeros(1)})
     with refused("mu.weight", "3"):
         build(record, {**tensors, "mu.weight": torch.zeros(3, 8)})
-    other = {**record["architecture"], "blocks": 3} if kind == "transformer" else {**record["architecture"], "critic": [4]}
+    other = (
+        {**record["architecture"], "blocks": 3} if kind == "transformer" else {**record["architecture"], "critic": [4]}
+    )
     write_checkpoint(tmp_path / "other", family="franka", architecture=other, tensors=tensors)
     with refused("blocks.2" if kind == "transformer" else "critic_mlp.0"):
         load_policy(tmp_path / "other")

@@ -228,7 +228,10 @@ def test_returns_of_two_policies_are_pairs():
     np.testing.assert_array_equal(reordered["return"][::-1], first["return"])
     acts = [acting(small_policy("mlp", seed)) for seed in (0, 1)]
     starts = [
-        {episode.number: episode.arrays()["qpos"][0].tolist() for episode in play(act, PlaySettings(2), [2, 4], "returns", 0)}
+        {
+            episode.number: episode.arrays()["qpos"][0].tolist()
+            for episode in play(act, PlaySettings(2), [2, 4], "returns", 0)
+        }
         for act in acts
     ]
     assert starts[0] == starts[1]

@@ -68,7 +68,9 @@ def scene(folder: Path, timestep: float) -> str:
         assets=escape(str(folder), {'"': "&quot;"}),
         timestep=timestep,
         place=_numbers(CABINET),
-        cabinet=_walls() + _drawer("top", HALF_HEIGHT / 2, ".75 .62 .45 1") + _drawer("bottom", -HALF_HEIGHT / 2, ".68 .55 .4 1"),
+        cabinet=_walls()
+        + _drawer("top", HALF_HEIGHT / 2, ".75 .62 .45 1")
+        + _drawer("bottom", -HALF_HEIGHT / 2, ".68 .55 .4 1"),
     )
 
 

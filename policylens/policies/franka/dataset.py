@@ -56,7 +56,7 @@ class Dataset:
         return sum(episode.opened_after is not None for episode in found) / len(found)
 
     def own_rows(self, iterations: int) -> NDArray[np.int64]:
-        """Rows that the policy has visited without noise in the latest `iterations`; the expert's while there are none."""
+        """Rows that the policy visited without noise in the latest `iterations`; the expert's while there are none."""
         iteration = self.columns["iteration"]
         own = (iteration > max(0, int(iteration.max()) - iterations)) & ~self.columns["noisy"]
         return np.flatnonzero(own if own.any() else iteration == 0)

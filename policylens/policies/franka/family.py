@@ -1,4 +1,4 @@
-"""What the Franka family can do: actor-critics that open a drawer, trained here or by rl_games. Free of heavy imports."""
+"""What the Franka family can do: actor-critics, trained here or by rl_games. Free of heavy imports."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ SHARED = {
 }
 
 TOKENS = [[0], [1], [2], [3], [4], [5], [6], [7, 8], list(range(9, 16)), [16, 17], [18, 19, 20], [21, 22]]
-"""The arm's joints one by one, the fingers, the arm's velocities, the fingers', the vector to the handle, the drawer."""
+"""The arm's joints one by one, the fingers, velocities of both, the vector to the handle, the drawer."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": [256, 128, 64], "critic": [], "activation": "elu"},
@@ -40,7 +40,9 @@ def full_architecture(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The architecture that a training's `architecture` block chooses: `kind`, and sizes that differ from DEFAULTS."""
     defaults = DEFAULTS[chosen["kind"]]
     if unknown := sorted(chosen.keys() - defaults.keys() - {"kind"}):
-        raise UserError(f"the architecture {chosen['kind']!r} has no {', '.join(unknown)}; it has {', '.join(defaults)}")
+        raise UserError(
+            f"the architecture {chosen['kind']!r} has no {', '.join(unknown)}; it has {', '.join(defaults)}"
+        )
     return check_architecture({**SHARED, **defaults, **chosen})
 
 

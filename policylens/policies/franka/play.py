@@ -22,7 +22,7 @@ from policylens.policies.protocol import Policy
 
 BLOCK = 32
 PURPOSES = ("training", "rollout", "strength", "returns")
-"""What episodes are for: those of different purposes share no random numbers, so strength is measured on unseen ones."""
+"""What episodes are for. No two purposes share random numbers: strength is measured on starts never trained on."""
 
 Act = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
 """Observations (n, 23) -> mean (n, 9) and logarithm of the standard deviation (n, 9) of the actions, value (n,)."""
@@ -87,7 +87,7 @@ def stream(purpose: str, seed: int, number: int) -> np.random.Generator:
 
 
 def acting(policy: Policy) -> Act:
-    """A policy as it runs, whatever its `run` does: an edited policy acts as edited. UserError if it cannot act here."""
+    """A policy as it runs, whatever its `run` does: an edited one acts as edited. UserError if it cannot act here."""
 
     def act(observations: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         rows = np.zeros((-(-len(observations) // BLOCK) * BLOCK, OBSERVATIONS), np.float32)
@@ -109,7 +109,8 @@ def acting(policy: Policy) -> Act:
     ):
         raise UserError(
             f"this policy cannot open drawers: it takes {architecture['observations']} observations and has "
-            f"{architecture['actions']} {architecture['head']} actions; the simulator has {OBSERVATIONS} and {ACTIONS} gaussian ones"
+            f"{architecture['actions']} {architecture['head']} actions; the simulator has {OBSERVATIONS} and "
+            f"{ACTIONS} gaussian ones"
         )
     return act
 
@@ -129,7 +130,10 @@ def play(
     """
     waiting = iter(numbers)
     simulators = [Simulator() for _ in range(min(settings.lanes, len(numbers)))]
-    lanes = [Episode(number, stream(purpose, seed, number), simulator) for simulator, number in zip(simulators, waiting)]
+    lanes = [
+        Episode(number, stream(purpose, seed, number), simulator)
+        for simulator, number in zip(simulators, waiting, strict=False)
+    ]
     while lanes:
         _step(lanes, act, settings, teach)
         still = []

@@ -1,8 +1,8 @@
 """The simulated arm and cabinet: states, observations in the published layout, and steps of 20 ms.
 
 An action moves the targets of the joints' position controllers away from where the joints are:
-target = q + SCALE * action. Were it added to the last target instead, the target would be a hidden state, and what to do next would
-not follow from the observation.
+target = q + SCALE * action. Were it added to the last target instead, the target would be a hidden state, and what to
+do next would not follow from the observation.
 """
 
 from __future__ import annotations

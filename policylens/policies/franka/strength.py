@@ -25,8 +25,8 @@ def evaluate(policy: ActorCritic, settings: Mapping[str, Any], seed: int) -> dic
 
     settings: episodes; discount, of the returns that training's value head has learnt; and those of rollouts.
 
-    successes of n episodes in which the drawer was opened; return, the mean sum of rewards; steps, until it was open, over
-    the episodes in which it was (None if there are fewer than two); value_explained, the share of the variance of
+    successes of n episodes in which the drawer was opened; return, the mean sum of rewards; steps, until it was open,
+    over the episodes in which it was (None if there are fewer than two); value_explained, the share of the variance of
     discounted returns over all steps that the value explains: 1 - var(return - value) / var(return).
     """
     wanted = {**DEFAULTS, **settings}

@@ -1,10 +1,10 @@
 """DAgger: a policy learns the expert's actions in the states that it visits itself. Budgeted in iterations.
 
-The expert's demonstrations come first. In every later iteration the policy plays some episodes, the expert says what it would have
-done at each step, and gradient steps follow on all states seen so far (Ross, Gordon, Bagnell, AISTATS 2011). The value
-head learns the discounted returns of the policy's own latest episodes. Episodes follow from (seed, number), batches
-from (seed, iteration): the state between two iterations is the weights, the optimiser's moments and the
-states seen, and a run that is interrupted and resumed equals one that was not.
+The expert's demonstrations come first. In every later iteration the policy plays some episodes, the expert says what it
+would have done at each step, and gradient steps follow on all states seen so far (Ross, Gordon, Bagnell, AISTATS 2011).
+The value head learns the discounted returns of the policy's own latest episodes. Episodes follow from (seed, number),
+batches from (seed, iteration): the state between two iterations is the weights, the optimiser's moments and the states
+seen, and a run that is interrupted and resumed equals one that was not.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class TrainingSettings:
     iterations: length of the run, which the learning rate's schedule spans. architecture: `kind` (mlp, transformer),
     and sizes that differ from the defaults in initial.py. snapshots: iterations after which a checkpoint is written;
     0 (the untrained network) and the last are always among them. save_every: iterations between states to resume from.
-    demonstrations: episodes of the expert. episodes: of the policy, per iteration but the first. noise: standard deviation
-    of what is added to the actions of the expert and, in every second iteration, of the policy. horizon, lanes: see
-    PlaySettings.
+    demonstrations: episodes of the expert. episodes: of the policy, per iteration but the first. noise: standard
+    deviation of what is added to the actions of the expert and, in every second iteration, of the policy. horizon,
+    lanes: see PlaySettings.
     steps: gradient steps per iteration. batch: rows of each, for actions and for values. learning_rate: peak, after a
     linear warm-up of `warm_up` steps and before a cosine to a fiftieth. clip: largest gradient norm.
     discount: of returns, per step. value_iterations: of how many latest iterations the value head learns.
@@ -125,7 +125,7 @@ class _Run:
         self.log: list[dict[str, float]] = []
 
     def demonstrate(self) -> None:
-        """Let the expert play, and take the statistics by which observations and returns are normalised from then on."""
+        """Let the expert play, and take the statistics by which observations and returns are normalised ever after."""
         self._play(None, self.settings.demonstrations, self.settings.noise)
         columns = self.dataset.columns
         for name, values in (("observation", columns["observations"]), ("return", columns["returns"][:, None])):
@@ -261,8 +261,8 @@ def train(
 def _line(run: _Run) -> str:
     row = run.log[-1]
     return (
-        f"iteration {run.iteration}/{run.settings.iterations} | {len(run.dataset)} rows | success {row['success']:.2f} | "
-        f"action loss {row['action_loss']:.4f} | value loss {row['value_loss']:.4f}"
+        f"iteration {run.iteration}/{run.settings.iterations} | {len(run.dataset)} rows | "
+        f"success {row['success']:.2f} | action loss {row['action_loss']:.4f} | value loss {row['value_loss']:.4f}"
     )
 
 
