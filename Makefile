@@ -28,7 +28,7 @@ demo-franka:
 	    $(FRANKA)/activations/demo/index.json $(FRANKA)/sae/demo/index.json
 	@echo
 	@echo "SAE sweep:        $(FRANKA)/sae/demo/actor_mlp_3/evaluation/scaling.png"
-	@echo "Drawers opened:   $(FRANKA)/sae/demo/actor_mlp_3/topk_m512_k8/return.png"
+	@echo "Drawers opened:   $(FRANKA)/sae/demo/actor_mlp_3/topk_m512_k32/return.png"
 	@echo "What it is:       docs/franka.md"
 
 test: lint
