@@ -1,12 +1,13 @@
 # make demo: Othello from its checkpoint to SAEs, plots and a report.  make test: everything that can be tested anywhere.
-# make test-all: that, and what needs other tools' packages (2 GB of them).
+# make demo-franka: an arm that opens a drawer in a simulator, likewise.
+# make test-all: what make test does, and what needs other tools' packages (2 GB of them) or a simulator.
 # Both set up all they need: Python 3.11 or newer, git and a package index are enough.
 
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 REPORT := results/report.html
 SNAKEMAKE := envs/run workflow snakemake
 
-.PHONY: demo test test-all lint format figures benchmark
+.PHONY: demo demo-franka test test-all lint format figures benchmark
 
 demo:
 	@envs/run core true & envs/run workflow true; wait $$!
@@ -20,11 +21,22 @@ demo:
 	@echo "Activations:      results/othello/final/activations/demo/ (docs/formats.md; docs/notebooks.md)"
 	@echo "What else is there: envs/run core python -m policylens paths"
 
+FRANKA := results/franka/final
+demo-franka:
+	@envs/run core true & envs/run workflow true & envs/run franka true; wait
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- results/franka/sources/demo/labels/drawer/index.json \
+	    $(FRANKA)/activations/demo/index.json $(FRANKA)/sae/demo/index.json
+	@echo
+	@echo "SAE sweep:        $(FRANKA)/sae/demo/actor_mlp_3/evaluation/scaling.png"
+	@echo "Drawers opened:   $(FRANKA)/sae/demo/actor_mlp_3/topk_m512_k32/return.png"
+	@echo "What it is:       docs/franka.md"
+
 test: lint
 	@envs/run dev pytest -q -n $(CORES) --dist loadfile tests
 
 test-all: test
 	@envs/run interop python -m pytest -q tests/interop
+	@envs/run franka python -m pytest -q tests/test_franka_*.py
 
 lint:
 	@envs/run workflow true & envs/run core true & envs/run dev true; wait

@@ -33,14 +33,14 @@ rule train_policy:
     log:
         "results/logs/{policy}/training/{training}.log",
     conda:
-        conda_file(of_family)
+        conda_file(of_simulator)
     threads: threads_of("train_policy")
     resources:
         mem_mb=memory_of("train_policy", 4000),
         runtime=minutes_of("train_policy", 600),
     params:
-        code=code("train_policy.py", of_family),
-        environment=of_family,
+        code=code("train_policy.py", of_simulator),
+        environment=of_simulator,
         family=lambda w: CONFIG[w.policy].family.name,
         settings=lambda w: as_json(CONFIG[w.policy].trainings[w.training]["settings"]),
         seed=lambda w: CONFIG[w.policy].trainings[w.training]["seed"],
@@ -58,14 +58,14 @@ rule measure_strength:
     log:
         "results/logs/{policy}/{checkpoint}/strength/{strength}.log",
     conda:
-        conda_file(of_family)
+        conda_file(of_simulator)
     threads: threads_of("measure_strength")
     resources:
         mem_mb=memory_of("measure_strength", 2000),
         runtime=minutes_of("measure_strength", 120),
     params:
-        code=code("measure_strength.py", of_family),
-        environment=of_family,
+        code=code("measure_strength.py", of_simulator),
+        environment=of_simulator,
         settings=lambda w: as_json(CONFIG[w.policy].strengths[w.strength]["settings"]),
         seed=lambda w: CONFIG[w.policy].strengths[w.strength]["seed"],
         threads=threads_of("measure_strength"),

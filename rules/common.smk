@@ -58,8 +58,19 @@ def core(wildcards):
 
 
 def of_family(wildcards):
-    """The environment that holds the policy's simulator and code."""
+    """The environment that holds the policy's code."""
     return CONFIG[wildcards.policy].family.environment
+
+
+def of_simulator(wildcards):
+    """The environment that holds the policy's code and its simulator."""
+    family = CONFIG[wildcards.policy].family
+    return family.simulator or family.environment
+
+
+def of_source(wildcards):
+    """Recording needs the simulator where a policy plays, and none where a file is imported."""
+    return (of_family if "import" in source_block(wildcards) else of_simulator)(wildcards)
 
 
 def conda_file(environment):
@@ -74,7 +85,8 @@ def code(script, environment=core):
     """
 
     def value(wildcards):
-        families = [CONFIG[wildcards.policy].family.name] if environment is of_family else []
+        own = environment in (of_family, of_simulator, of_source)
+        families = [CONFIG[wildcards.policy].family.name] if own else []
         return f"{digest(SCRIPTS / script, ROOT, families)} {digest_of_pins(environment(wildcards), ROOT / 'envs')}"
 
     return value

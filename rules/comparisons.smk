@@ -96,14 +96,14 @@ rule measure_return:
     log:
         "results/logs/{policy}/{checkpoint}/sae/{sweep}/{site}/{member}-return.log",
     conda:
-        conda_file(of_family)
+        conda_file(of_simulator)
     threads: threads_of("measure_return")
     resources:
         mem_mb=memory_of("measure_return", 4000),
         runtime=minutes_of("measure_return", 240),
     params:
-        code=code("measure_return.py", of_family),
-        environment=of_family,
+        code=code("measure_return.py", of_simulator),
+        environment=of_simulator,
         episodes=lambda w: closed_loop_of(w)["episodes"],
         settings=lambda w: as_json(closed_loop_of(w)["settings"]),
         split=lambda w: sweep_block(w)["evaluation"]["split"],

@@ -9,14 +9,14 @@ rule record_source:
     log:
         "results/logs/{policy}/sources/{source}/{part}.log",
     conda:
-        conda_file(of_family)
+        conda_file(of_source)
     threads: threads_of("record_source")
     resources:
         mem_mb=memory_of("record_source", 3000),
         runtime=minutes_of("record_source", 240),
     params:
-        code=code("record_source.py", of_family),
-        environment=of_family,
+        code=code("record_source.py", of_source),
+        environment=of_source,
         settings=lambda w: as_json(source_block(w)),
         threads=threads_of("record_source"),
     shell:

@@ -38,7 +38,9 @@ class Family:
     name: as in config.yaml and policy.json.
     capabilities: what the family can do; what it lacks is absent and config validation says so.
     sites: from a parsed policy.json to the sites, in the order of computation.
-    environment: the environment file (envs/<name>.txt) that its simulator and policy code need.
+    environment: the environment file (envs/<name>.txt) that its policy code needs: to import, capture, label.
+    simulator: the environment file that its simulator needs as well: for rollouts, training, strength and returns.
+        `environment` if None.
     settings: JSON schema of the settings per capability ("rollout", "training", "strength", "returns"; "import": a
         foreign checkpoint's options).
     labels: label name -> one line saying what it is, with its unit.
@@ -53,6 +55,7 @@ class Family:
     capabilities: frozenset[str]
     sites: Callable[[Mapping[str, Any]], tuple[Site, ...]]
     environment: str = "core"
+    simulator: str | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     observations: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_observations

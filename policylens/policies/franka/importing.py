@@ -71,6 +71,7 @@ def _architecture(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             raise UserError(f"{path}: has no tensor {NETWORK}{name}; only MLP actor-critics are imported")
     gaussian = head == "mu"
     return {
+        "kind": "mlp",
         "observations": actor[0][1],
         "hidden": [out for out, _ in actor],
         "critic": [out for out, _ in critic],
