@@ -29,7 +29,7 @@ from policylens.console import main
 from policylens.interventions.exact import measure
 from policylens.interventions.modes import Mode
 from policylens.interventions.study import chosen
-from policylens.interventions.subject import Subject, resumed
+from policylens.interventions.subject import Subject
 from policylens.progress import say
 from policylens.stores.files import write_json
 
@@ -144,7 +144,8 @@ def share(case: Case, subject: Subject, seconds: dict[str, list[float]]) -> floa
     """Rate of the products that pairs need, as a share of the rate of plain products in the same rounds."""
     rows = torch.arange(64)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        result = resumed(subject, rows, subject.activation[rows])
+        start = subject.baseline(True).start
+        result = subject.resumed(subject.start, rows, start[rows], subject.outcomes.sites)
         subject.outcomes.of(result, result.heads)
     pairs = int(np.round(subject.latents.densities * subject.n_rows).sum())
     ours = counter.get_total_flops() / len(rows) * pairs / np.array(seconds["ours"])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from franka_made import saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interventions_made import SITES, WEIGHTS, Frames, frames, sae_of, saes_of, slowly, subject_of
@@ -19,8 +20,11 @@ from policylens.interventions.latents import Latents
 from policylens.interventions.modes import Mode, mode_of
 from policylens.interventions.shelf import Shelf
 from policylens.interventions.study import Settings, chosen, settings_of, study
+from policylens.interventions.subject import Subject
 from policylens.interventions.sums import Episodes, Sums
+from policylens.policies.importing import import_checkpoint
 from policylens.policies.protocol import carry_of_rows, joined_carries
+from policylens.policies.registry import load_policy
 
 MODES = [
     Mode("zero"),
@@ -52,6 +56,32 @@ def test_effects_are_those_of_whole_passes(site, head, mode, monkeypatch):
             means = found[name].means(subject.episodes)
             np.testing.assert_allclose(means["mean"][latent], effect.mean(0), atol=2e-6, err_msg=name)
             np.testing.assert_allclose(means["mean_size"][latent], np.abs(effect).mean(0), atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("critic", [(), (4,)], ids=["shared", "own critic"])
+@pytest.mark.parametrize("keep_error", [True, False])
+@pytest.mark.parametrize(
+    ("site", "start"), [("input", "actor_mlp_0"), ("actor_mlp_1", "actor_mlp_2"), ("actor_mlp_3", None)]
+)
+def test_linear_maps_are_applied_to_directions(tmp_path, site, start, keep_error, critic):
+    policy = load_made(tmp_path, critic=critic)
+    saes = {name: sae_of(policy.sites[name].width) for name in dict.fromkeys((site, "actor_mlp_2", "actor_mlp_3"))}
+    batch = {"observations": np.random.default_rng(0).normal(size=(12, 5))}
+    episodes = np.repeat([0, 1, 2], 4)
+    subject = Subject(policy, site, saes, [batch], episodes, np.roll(np.arange(12), 4))
+    assert subject.start == (site if start is None or (site == "input" and critic) else start)
+    mode = Mode("zero", keep_error=keep_error)
+    found, _ = measure(subject, mode, np.arange(6))
+    assert {"mu", "value"} <= set(found)
+    for latent in range(6):
+        for name, effect in slowly(subject, policy, batch, site, saes, mode, latent).items():
+            mean = found[name].means(subject.episodes)["mean"][latent]
+            np.testing.assert_allclose(mean, effect.mean(0), atol=2e-6, err_msg=name)
+
+
+def load_made(folder, **kind):
+    import_checkpoint(str(saved(folder / "made.pth", **kind)), folder / "checkpoint", "franka", {})
+    return load_policy(folder / "checkpoint", dtype=torch.float64)
 
 
 def test_only_rows_that_change_are_run():

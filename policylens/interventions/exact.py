@@ -3,8 +3,9 @@
 A latent's change moves the activation by (wanted - f_i) W_dec,i: nothing else, for decoders are linear. Rows in which
 wanted and measured value agree stay as they are, and so does everything that follows from them: their effect is 0 and
 need not be computed. What remains are pairs of a latent and a row; many pairs, of several latents, make one batch,
-which runs through the rest of the network alone. The result is that of one whole pass per latent, up to the rounding of
-sums (docs/interventions.md derives it).
+which runs through the rest of the network alone. Where the first thing in that rest is a linear map, it is applied to
+the directions, once, and not to every pair. The result is that of one whole pass per latent, up to the rounding of sums
+(docs/interventions.md derives it).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from policylens.interventions.modes import Mode
 from policylens.interventions.moves import moved
 from policylens.interventions.outcomes import as_arrays
-from policylens.interventions.subject import Subject, resumed
+from policylens.interventions.subject import Subject
 from policylens.interventions.sums import Sums
 from policylens.sae.parallel import in_parts, over_edges, threads
 
@@ -74,7 +75,7 @@ def every_pair(subject: Subject, mode: Mode, changes: Tensor, directions: Tensor
     """
     which, rows = (part.numpy() for part in (changes != 0).any(2).nonzero(as_tuple=True))
     counts = np.bincount(which, minlength=len(changes))
-    directions = directions.to(subject.activation.dtype)
+    directions = subject.along(directions)
 
     def part(first: int, last: int) -> None:
         start, stop = np.searchsorted(which, [first, last])
@@ -92,9 +93,10 @@ def _run(
 ) -> None:
     """One batch of pairs."""
     baseline, at, of = subject.baseline(mode.keep_error), torch.from_numpy(rows), torch.from_numpy(which)
-    place = at.to(baseline.activation.device)
-    activation = moved(baseline.activation, place, directions, of, changes[of, at])
-    after = as_arrays(subject.outcomes.of(resumed(subject, place, activation), baseline.heads.rows(place)))
+    place = at.to(baseline.start.device)
+    activation = moved(baseline.start, place, directions, of, changes[of, at])
+    result = subject.resumed(subject.start, place, activation, subject.outcomes.sites)
+    after = as_arrays(subject.outcomes.of(result, baseline.heads.rows(place)))
     edges = np.flatnonzero(np.r_[True, which[1:] != which[:-1], True])
     for start, stop in zip(edges, edges[1:], strict=False):
         mine = slice(start, stop)

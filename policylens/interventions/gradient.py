@@ -15,7 +15,7 @@ from torch import Tensor
 from policylens.interventions.exact import changes_of
 from policylens.interventions.modes import Mode
 from policylens.interventions.outcomes import KL
-from policylens.interventions.subject import BATCH_ROWS, Subject, resumed
+from policylens.interventions.subject import BATCH_ROWS, Subject
 
 
 def first_order(subject: Subject, mode: Mode, latents: np.ndarray) -> dict[str, np.ndarray]:
@@ -37,7 +37,7 @@ def first_order(subject: Subject, mode: Mode, latents: np.ndarray) -> dict[str, 
 def _slopes(subject: Subject, mode: Mode, rows: Tensor) -> dict[str, list[Tensor]]:
     """Output -> per unit d(output)/dx, (b, *inner, d)."""
     x = subject.baseline(mode.keep_error).activation[rows].detach().clone().requires_grad_(True)
-    result = resumed(subject, rows, x)
+    result = subject.resumed(subject.site, rows, x, subject.outcomes.sites)
     outcomes = {name: values for name, values in subject.outcomes.of(result, result.heads).items() if name != KL}
     found = {}
     for name, values in outcomes.items():

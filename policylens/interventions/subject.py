@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,12 @@ BATCH_ROWS = 2048
 class Baseline:
     """A pass without an intervention, of all rows.
 
-    activation: (n, *inner, d) what latents are changed in. heads: of the pass. outcomes: name -> (n, units) float32.
+    activation: (n, *inner, d) what latents are changed in. start: (n, *inner, d') the activation from which passes go
+    on. heads: of the pass. outcomes: name -> (n, units) float32.
     """
 
     activation: Tensor
+    start: Tensor
     heads: Heads
     outcomes: dict[str, np.ndarray]
 
@@ -36,8 +39,8 @@ class Subject:
     """What is intervened on.
 
     site: its name. sae: there. outcomes: what is measured. episodes: of the rows. latents: f of all rows. donors: (n,)
-    for each row one of another episode. carry: of all rows, from which passes resume; without the site's own
-    activation, whose entry in it is `entry`.
+    for each row one of another episode. start: the site from which passes go on: a later one if that is an affine
+    function of this one and all that depends on it (`Policy.affine`).
     """
 
     def __init__(
@@ -53,8 +56,9 @@ class Subject:
         self.policy, self.site, self.sae = policy, site, saes[site]
         _check(policy, site, self.sae)
         self.episodes, self.donors = Episodes.of(episodes), donors
-        self.entry = policy.entry(site) if site in policy.sites else ""
-        self.carry, self._passed = self._run(list(batches), saes)
+        self.start, self._onward = policy.affine(site) or (site, None)
+        self._rest: dict[str, Carry] = {}
+        self._passed = self._run(list(batches), saes)
         if len(self._passed.activation) != len(episodes):
             raise UserError(f"{len(self._passed.activation)} rows of observations for {len(episodes)} rows of episodes")
         self.latents = Latents.of(self._encode(piece) for piece in self._passed.activation.split(BATCH_ROWS))
@@ -78,9 +82,19 @@ class Subject:
             self._spliced = self._reconstructed()
         return self._spliced
 
-    def carry_of(self, rows: Tensor) -> Carry:
-        """The carry at the site of some rows."""
-        return carry_of_rows(self.carry, rows, self.n_rows)
+    def along(self, directions: Tensor) -> Tensor:
+        """Directions (k, d) of the site as directions (k, d') of the place from which passes go on."""
+        directions = directions.to(self.activation.dtype)
+        return directions if self._onward is None else directions @ self._onward
+
+    def resumed(self, site: str, rows: Tensor, activation: Tensor, read: Sequence[str]) -> Pass:
+        """The rest of the network over some rows, from another activation (b, *inner, d) at a site on.
+
+        site: the subject's own, or `start`.
+        """
+        rest = carry_of_rows(self._rest[site], rows, self.n_rows)
+        carry = {**rest, self.policy.entry(site): activation}
+        return self.policy.run(resume=(site, {site: carry}), read=read)
 
     def _encode(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -88,39 +102,42 @@ class Subject:
         return f.reshape(len(x), -1, f.shape[-1])
 
     @torch.no_grad()
-    def _run(self, batches: Sequence[Batch], saes: Mapping[str, SAE]) -> tuple[Carry, Baseline]:
+    def _run(self, batches: Sequence[Batch], saes: Mapping[str, SAE]) -> Baseline:
         if not batches:
             raise UserError("there are no rows to intervene on")
         # Only a pass tells in which order sites are computed, where a policy's inside is not known.
         order = list(self.policy.run(batches[0], read=[name for name in saes if name in self.policy.sites]).reads)
         self.outcomes = Outcomes(self.policy, order, self.site, saes)
-        carries, reads, heads, outcomes = [], [], [], []
-        for batch in batches:
-            result = self.policy.run(batch, read=[self.site, *self.outcomes.sites])
-            carries.append({name: part for name, part in result.cache[self.site].items() if name != self.entry})
-            reads.append(result.reads[self.site])
-            heads.append(result.heads)
-            outcomes.append(as_arrays(self.outcomes.of(result, result.heads)))
-        carry = joined_carries(carries, [len(read) for read in reads])
-        return carry, Baseline(torch.cat(reads), joined_heads(heads), joined(outcomes))
+        read = [self.site, self.start, *self.outcomes.sites]
+        passes = [self.policy.run(batch, read=read) for batch in batches]
+        counts = [len(found.reads[self.site]) for found in passes]
+        for site in (self.site, self.start):
+            self._rest[site] = joined_carries(
+                [_without(found.cache[site], self.policy.entry(site)) for found in passes], counts
+            )
+        return self._baseline([found.reads[self.site] for found in passes], passes)
 
     @torch.no_grad()
     def _reconstructed(self) -> Baseline:
-        activations, heads, outcomes = [], [], []
+        activations, passes = [], []
         for rows in torch.arange(self.n_rows).split(BATCH_ROWS):
             before = self.activation[rows]
             x = self.sae(before.to(self.sae.W_enc.dtype)).to(before.dtype).reshape(before.shape)
-            result = resumed(self, rows, x)
             activations.append(x)
-            heads.append(result.heads)
-            outcomes.append(as_arrays(self.outcomes.of(result, result.heads)))
-        return Baseline(torch.cat(activations), joined_heads(heads), joined(outcomes))
+            passes.append(self.resumed(self.site, rows, x, [self.start, *self.outcomes.sites]))
+        return self._baseline(activations, passes)
+
+    def _baseline(self, activations: Sequence[Tensor], passes: Sequence[Pass]) -> Baseline:
+        starts = activations if self.start == self.site else [found.reads[self.start] for found in passes]
+        outcomes = joined([as_arrays(self.outcomes.of(found, found.heads)) for found in passes])
+        heads = joined_heads([found.heads for found in passes])
+        activation = torch.cat(list(activations))
+        start = activation if self.start == self.site else torch.cat(list(starts))
+        return Baseline(activation, start, heads, outcomes)
 
 
-def resumed(subject: Subject, rows: Tensor, activation: Tensor) -> Pass:
-    """The rest of the network over some rows, from another activation (b, *inner, d) at the site on."""
-    carry = {**subject.carry_of(rows), subject.entry: activation}
-    return subject.policy.run(resume=(subject.site, {subject.site: carry}), read=subject.outcomes.sites)
+def _without(carry: Mapping[str, Any], entry: str) -> Carry:
+    return {name: part for name, part in carry.items() if name != entry}
 
 
 def _check(policy: Policy, site: str, sae: SAE) -> None:

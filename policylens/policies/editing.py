@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from policylens.errors import UserError
 from policylens.policies.heads import Heads
 from policylens.policies.protocol import Batch, Carry, Edit, Pass, Policy, Stage
@@ -39,6 +41,11 @@ class Edited(Policy):
     def sites(self) -> dict[str, Site]:
         """The policy's own."""
         return self.policy.sites
+
+    def affine(self, site: str) -> tuple[str, Tensor] | None:
+        """The policy's own, unless an edit stands between."""
+        found = self.policy.affine(site)
+        return None if found is None or found[0] in self.edits else found
 
     def entry(self, site: str) -> str:
         """The policy's own."""

@@ -138,6 +138,14 @@ class Policy:
         result.heads, result.value, result.state = self.finish(carry)
         return result
 
+    def affine(self, site: str) -> tuple[str, Tensor] | None:
+        """A later site that is all that depends on this one, and is affine in it: its name and the weight, (d, d').
+
+        A change of the activation by v changes that site's by v @ weight, and reaches the rest through it alone. None
+        where there is no such site, or the family does not say.
+        """
+        return None
+
     def entry(self, site: str) -> str:
         """The carry's entry that is a site's activation: a cache may be resumed from with another one in its place."""
         return self.stages[self._position(site)].key

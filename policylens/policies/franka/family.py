@@ -172,6 +172,11 @@ def layer_site(stack: str, number: int) -> str:
     return f"{stack}_{2 * number + 1}"
 
 
+def linear_site(stack: str, number: int) -> str:
+    """Name of the site before the activation of a layer."""
+    return f"{stack}_{2 * number}"
+
+
 def sites(record: Mapping[str, Any]) -> tuple[Site, ...]:
     """The network's sites, in the order of computation."""
     found = check_architecture(record["architecture"])
@@ -183,8 +188,11 @@ def _mlp_sites(found: Mapping[str, Any]) -> tuple[Site, ...]:
     taken = [Site("input", found["observations"], description="normalised and clamped observation")]
     for stack, sizes in (("actor_mlp", found["hidden"]), ("critic_mlp", found["critic"])):
         for number, size in enumerate(sizes):
-            what = f"hidden layer {number + 1} of the {stack.removesuffix('_mlp')}, after its activation"
-            taken.append(Site(layer_site(stack, number), size, description=what))
+            what = f"hidden layer {number + 1} of the {stack.removesuffix('_mlp')}"
+            taken += [
+                Site(linear_site(stack, number), size, description=f"{what}, before its activation"),
+                Site(layer_site(stack, number), size, description=f"{what}, after its activation"),
+            ]
     return tuple(taken)
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from policylens.policies.checkpoint import take_tensors
 from policylens.policies.franka.actor_critic import ActorCritic, statistics_shapes
-from policylens.policies.franka.family import check_architecture, layer_site
+from policylens.policies.franka.family import check_architecture, layer_site, linear_site
 from policylens.policies.franka.family import sites as sites_of
 from policylens.policies.heads import Discrete, Gaussian
 from policylens.policies.protocol import Carry, Stage
@@ -37,14 +37,28 @@ class MLPPolicy(ActorCritic):
 
     @functools.cached_property
     def stages(self) -> Sequence[Stage]:
-        """The input; each layer of the actor; each layer of a critic of its own."""
+        """The input; each layer of the actor, before and after its activation; each layer of a critic of its own."""
         by_name = {site.name: site for site in sites_of(self.record)}
         stages = [Stage(by_name["input"], "input", self._normalise)]
         for stack, key, sizes in (("actor_mlp", "actor", "hidden"), ("critic_mlp", "critic", "critic")):
             for number in range(len(self.architecture[sizes])):
-                forward = functools.partial(self._layer, stack, key, number)
-                stages.append(Stage(by_name[layer_site(stack, number)], key, forward))
+                linear = functools.partial(self._layer, stack, key, number)
+                stages.append(Stage(by_name[linear_site(stack, number)], key, linear))
+                stages.append(Stage(by_name[layer_site(stack, number)], key, functools.partial(self._activate, key)))
         return stages
+
+    def affine(self, site: str) -> tuple[str, Tensor] | None:
+        """See :meth:`Policy.affine`: the next linear map, where nothing else reads the layer."""
+        if site == "input":
+            return None if self.architecture["critic"] else self._onward("actor_mlp", 0)
+        for stack, sizes in (("actor_mlp", "hidden"), ("critic_mlp", "critic")):
+            for number in range(len(self.architecture[sizes]) - 1):
+                if site == layer_site(stack, number):
+                    return self._onward(stack, number + 1)
+        return None
+
+    def _onward(self, stack: str, number: int) -> tuple[str, Tensor]:
+        return linear_site(stack, number), self.tensors[f"{stack}.{2 * number}.weight"].T
 
     def finish(self, carry: Carry) -> tuple[Gaussian | Discrete, Tensor, None]:
         """The action distribution, and the value head's output (n,)."""
@@ -69,7 +83,10 @@ class MLPPolicy(ActorCritic):
         before = carry[key] if number else carry["input"]
         # A critic of its own still needs the input; nothing else does.
         kept = carry if self.architecture["critic"] else {}
-        return {**kept, key: self.activation(self._linear(f"{stack}.{2 * number}", before))}
+        return {**kept, key: self._linear(f"{stack}.{2 * number}", before)}
+
+    def _activate(self, key: str, carry: Carry) -> Carry:
+        return {**carry, key: self.activation(carry[key])}
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return functional.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
