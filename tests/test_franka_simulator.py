@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 from franka_small import observations, small_policy
-from support import refused
+from pages import run_python
+from support import REPOSITORY, refused
 
 mujoco = pytest.importorskip("mujoco", reason="MuJoCo is in the environment `franka` alone: make test-all")
 
@@ -22,6 +23,7 @@ from policylens.policies.franka.policy import build  # noqa: E402
 from policylens.policies.franka.returns import returns  # noqa: E402
 from policylens.policies.franka.simulator import CABINET_SPREAD, HOME, SCALE, Simulator  # noqa: E402
 from policylens.policies.franka.strength import evaluate  # noqa: E402
+from policylens.policies.registry import load_policy  # noqa: E402
 
 QUICK = {"horizon": 12, "lanes": 5}
 
@@ -277,3 +279,18 @@ def test_settings_are_checked_by_schema_and_by_the_rollout():
             jsonschema.validate(wrong, schema)
     with refused("horizont", "horizon"):
         next(rollout(small_policy("mlp"), {"horizont": 3}, range(1), seed=0))
+
+
+def test_the_page_says_what_works(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    names, printed = run_python("franka.md")
+    assert names["some"].episodes["success"].all()
+    assert names["simulator"].observation()[21] == pytest.approx(names["some"].steps["observations"][61, 21], abs=1e-3)
+    assert printed.count("\n") >= 2
+
+
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
+def test_the_shipped_checkpoints_open_drawers(kind):
+    found = evaluate(load_policy(REPOSITORY / "data/checkpoints/franka" / kind / "final"), {"episodes": 12}, seed=3)
+    assert found["drawer"]["successes"] >= 11
+    assert found["drawer"]["value_explained"]["value"] > 0.5
