@@ -386,7 +386,9 @@ def intervention_origin(wildcards):
     """What analysis.json says of where it comes from."""
     block = intervention_block(wildcards)
     names = {name: wildcards[name] for name in ("policy", "checkpoint", "site")}
-    return as_json({**names, "sae": block["saes"][wildcards.site], "capture": block["capture"], "split": block["split"]})
+    return as_json(
+        {**names, "sae": block["saes"][wildcards.site], "capture": block["capture"], "split": block["split"]}
+    )
 
 
 def intervention_sites(wildcards):
