@@ -7,7 +7,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 REPORT := results/report.html
 SNAKEMAKE := envs/run workflow snakemake
 
-.PHONY: demo demo-franka test test-all lint format figures benchmark
+.PHONY: demo demo-franka reproduce-franka test test-all lint format figures benchmark
 
 demo:
 	@envs/run core true & envs/run workflow true; wait $$!
@@ -30,6 +30,16 @@ demo-franka:
 	@echo "SAE sweep:        $(FRANKA)/sae/demo/actor_mlp_3/evaluation/scaling.png"
 	@echo "Drawers opened:   $(FRANKA)/sae/demo/actor_mlp_3/topk_m512_k32/return.png"
 	@echo "What it is:       docs/franka.md"
+
+# The published Franka policy and its SAEs beside their published figures: docs/franka_published.md.
+PUBLISHED := results/franka_eureka/published
+reproduce-franka:
+	@test -n "$(ASSETS)" || { echo "usage: make reproduce-franka ASSETS=<folder>; see docs/franka_published.md" >&2; exit 1; }
+	@envs/run core true & envs/run workflow true; wait $$!
+	@envs/run core python examples/franka_eureka/prepare.py --assets "$(ASSETS)" --out build/franka_eureka
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile build/franka_eureka/config.yaml -- \
+	    $(PUBLISHED)/sae/published/index.json $(PUBLISHED)/interventions/published/index.json
+	@envs/run core python examples/franka_eureka/compare.py --assets "$(ASSETS)" --results $(PUBLISHED)
 
 test: lint
 	@envs/run dev pytest -q -n $(CORES) --dist loadfile tests
@@ -65,3 +75,4 @@ figures: demo
 benchmark:
 	@envs/run core python benchmarks/capture.py
 	@envs/run core python benchmarks/sae_training.py
+	@envs/run core python benchmarks/interventions.py

@@ -4,12 +4,17 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, here and in subprocesses
 
+import signal
+
 import pytest
 from hypothesis import settings
 from support import Small, make_small
 
 settings.register_profile("policylens", derandomize=True, deadline=None, max_examples=40)
 settings.load_profile("policylens")
+
+# A shell ignores SIGINT for what it runs in the background, and children inherit that: tests interrupt theirs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

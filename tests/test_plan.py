@@ -55,7 +55,9 @@ def test_bytes_follow_from_rows_and_widths(tmp_path, monkeypatch):
     raw = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     folder = REPOSITORY / "data" / "checkpoints" / "othello"
     raw["policies"]["othello"]["checkpoints"] = {"final": {"path": str(folder / "final")}}
-    raw["policies"]["othello"]["training"] = raw["policies"]["othello"]["sae"] = {}
+    raw["policies"] = {"othello": raw["policies"]["othello"]}
+    for block in ("training", "sae", "interventions"):
+        raw["policies"]["othello"][block] = {}
     policy = Config(raw)["othello"]
     size = capture_bytes(policy, {"checkpoint": "final", "capture": "demo", "part": "part-0000"})
     assert size == 1000 * 29 * 4 * 256 * 2
