@@ -314,6 +314,7 @@ def test_a_drifted_conda_file_is_noticed(tmp_path):
     assert [line.split()[0] for line in done.stderr.splitlines()] == [
         "envs/core.yaml",
         "envs/dev.yaml",
+        "envs/franka.yaml",
         "envs/interop.yaml",
         "envs/tracking.yaml",
     ]

@@ -20,6 +20,7 @@ from policylens.policies.franka.initial import full_architecture, initial_tensor
 from policylens.policies.franka.play import PlaySettings, play  # noqa: E402
 from policylens.policies.franka.training import TrainingSettings, train  # noqa: E402
 from policylens.policies.registry import load_policy  # noqa: E402
+from policylens.stores.files import read_tensors  # noqa: E402
 
 SETTINGS = {
     "iterations": 4,
@@ -86,6 +87,15 @@ def test_the_untrained_control_has_random_weights_and_the_run_s_statistics(train
         else:
             assert torch.equal(untrained[name], tensor)
             assert not torch.equal(untrained[name], later[name])
+
+
+def test_every_second_iteration_has_noise(trained):
+    held = read_tensors(trained / "state.safetensors")
+    noisy = {
+        int(number): bool(is_noisy)
+        for number, is_noisy in zip(held["dataset.iteration"], held["dataset.noisy"], strict=True)
+    }
+    assert noisy == {0: True, 1: True, 2: False, 3: True}
 
 
 @pytest.mark.parametrize("stops", [[2], [1, 3]])
