@@ -75,6 +75,13 @@ def test_importing_capturing_and_labelling_load_no_simulator():
     assert run([sys.executable, "-c", program]).returncode == 0
 
 
+def test_a_missing_simulator_is_one_clear_line():
+    program = "import sys; sys.modules['mujoco'] = None; import policylens.policies.franka.environment"
+    last = run([sys.executable, "-c", program]).stderr.strip().splitlines()[-1]
+    assert last.startswith("policylens.errors.UserError: the Franka simulator needs MuJoCo")
+    assert "envs/run franka" in last
+
+
 @pytest.mark.parametrize("unit", ["(m)", "(m/s)", "(bool)"])
 def test_descriptions_name_their_units(unit):
     named = [name for name, description in FAMILY.labels.items() if unit in description]

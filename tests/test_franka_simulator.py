@@ -106,9 +106,17 @@ def test_the_expert_opens_the_drawer(demonstrations):
         steps = episode.arrays()
         assert episode.opened_after is not None
         assert episode.opened_after < 250
+        assert episode.length == episode.opened_after + PlaySettings().hold
         assert steps["finger_contact"][is_open(steps["observations"])].any()
         assert not steps["finger_contact"][0].any()
         np.testing.assert_array_equal(steps["taught"], steps["action"])
+
+
+def test_an_episode_ends_when_the_drawer_has_been_held_open_or_at_the_horizon():
+    (held,) = play(None, PlaySettings(hold=3), [0], "rollout", 0)
+    assert held.length == held.opened_after + 3
+    (cut,) = play(None, PlaySettings(horizon=40), [0], "rollout", 0)
+    assert (cut.length, cut.opened_after) == (40, None)
 
 
 def test_rewards_add_up_to_progress(demonstrations):

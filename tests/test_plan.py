@@ -54,6 +54,7 @@ def test_bytes_follow_from_rows_and_widths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where nothing has been built: rows are estimated
     raw = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     folder = REPOSITORY / "data" / "checkpoints" / "othello"
+    raw["policies"] = {"othello": raw["policies"]["othello"]}
     raw["policies"]["othello"]["checkpoints"] = {"final": {"path": str(folder / "final")}}
     raw["policies"] = {"othello": raw["policies"]["othello"]}
     for block in ("training", "sae", "interventions"):

@@ -10,9 +10,6 @@ import numpy as np
 
 from policylens.visualize.figure import GREY, drawing
 
-LETTER = 0.095
-"""Inches of a heading's letter, on average."""
-
 RUNS = {
     "original": ("policy as it is", "#222222"),
     "reconstruction": ("SAE spliced in", "#2171B5"),
@@ -31,9 +28,8 @@ def returns(path: Path, report: Mapping[str, Any], title: str) -> None:
     columns = min(len(tasks), 3)
     rows = -(-len(tasks) // columns)
     note = f"{report['n_episodes']:,} paired episodes per run; whiskers: 95% intervals over episodes"
-    heading = f"Return with the SAE in the loop: {title}"
-    width = max(1.9 + 2.5 * columns, 6.4, 0.2 + LETTER * len(heading))
-    with drawing(path, width, 1.1 + 1.5 * rows, heading, note) as figure:
+    width = max(1.9 + 2.5 * columns, 6.4)
+    with drawing(path, width, 1.1 + 1.5 * rows, f"Return with the SAE in the loop: {title}", note) as figure:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes in grid.flat[len(tasks) :]:
             axes.set_visible(False)

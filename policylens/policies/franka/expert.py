@@ -6,7 +6,6 @@ has brought the arm.
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -55,9 +54,7 @@ def _limited(vector: NDArray, longest: float) -> NDArray:
 
 def _joints(simulator: Simulator, twist: NDArray) -> NDArray:
     """Movement of the arm's joints (7,) that gives the hand a twist (6,), the rest of it towards HOME."""
-    position, rotation = np.zeros((3, simulator.model.nv)), np.zeros((3, simulator.model.nv))
-    mujoco.mj_jacSite(simulator.model, simulator.data, position, rotation, simulator.hand)
-    jacobian = np.concatenate([position, rotation])[:, simulator.qvel[:7]]
+    jacobian = simulator.jacobian()
     inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + DAMPING * np.eye(6))
     home = 0.01 * (HOME - simulator.data.qpos[simulator.qpos[:7]])
     return inverse @ twist + (np.eye(7) - inverse @ jacobian) @ home

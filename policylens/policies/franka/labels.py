@@ -28,9 +28,9 @@ Rows = Mapping[str, NDArray]
 
 def _phase(rows: Rows) -> NDArray[np.int8]:
     """0 hand off the handle, 1 finger on it, 2 drawer ajar, 3 drawer open: the furthest that the state shows."""
-    ajar = drawer_position(_observations(rows)) > PULLED
-    stages = [_touching(rows) | ajar, ajar, is_open(_observations(rows))]
-    return np.where(stages[2], 3, np.where(stages[1], 2, stages[0])).astype(np.int8)
+    observations = _observations(rows)
+    ajar = drawer_position(observations) > PULLED
+    return np.where(is_open(observations), 3, np.where(ajar, 2, _touching(rows))).astype(np.int8)
 
 
 def _touching(rows: Rows) -> NDArray[np.bool_]:

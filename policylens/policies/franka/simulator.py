@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from policylens.errors import UserError
 from policylens.policies.franka import cabinet
 from policylens.policies.franka.layout import (
     JOINT_POSITIONS,
@@ -21,6 +21,13 @@ from policylens.policies.franka.layout import (
     TO_HANDLE,
     VELOCITY_SCALE,
 )
+
+try:
+    import mujoco
+except ModuleNotFoundError:
+    raise UserError(
+        "the Franka simulator needs MuJoCo: run in the environment `franka` (envs/run franka ...)"
+    ) from None
 
 TIMESTEP, SUBSTEPS = 0.004, 5
 """Seconds of a physics step; physics steps for which an action is held."""
@@ -114,6 +121,12 @@ class Simulator:
         found[TO_HANDLE] = self.data.site_xpos[self.handle] - self.data.site_xpos[self.hand]
         found[21], found[22] = self.data.qpos[self._drawer[0]], self.data.qvel[self._drawer[1]]
         return found
+
+    def jacobian(self) -> NDArray[np.float64]:
+        """How the hand's position and rotation (6) follow the arm's joints (7), at the point between the fingertips."""
+        found = np.zeros((6, self.model.nv))
+        mujoco.mj_jacSite(self.model, self.data, found[:3], found[3:], self.hand)
+        return found[:, self.qvel[:7]]
 
     def finger_contact(self) -> NDArray[np.bool_]:
         """Whether the left and the right finger touch the upper drawer's handle, (2,)."""
