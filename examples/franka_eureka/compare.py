@@ -33,6 +33,7 @@ PUBLISHED_EFFECTS = {"mu": "mu_clipped", "value": "value"}
 
 
 def program() -> None:
+    """Print every comparison; end with status 1 if one fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", required=True, type=Path)
     parser.add_argument("--results", required=True, type=Path)
@@ -91,6 +92,7 @@ def effects(arguments: argparse.Namespace) -> list[bool]:
 
 
 def distance(what: str, here: object, published: np.ndarray) -> bool:
+    """Print the largest published value and the largest distance from it; whether that is small enough."""
     far = float(np.abs(np.asarray(here).reshape(published.shape) - published).max())
     print(f"{what:<52}{np.abs(published).max():>14.6f}{far:>14.1e}")
     return far <= TOLERANCE

@@ -3,7 +3,7 @@
     python prepare.py --assets FOLDER --out build/franka_eureka
 
 FOLDER holds FrankaCabinetGPT_epoch__eval.pth and .npz and, for any of actor_mlp_1, actor_mlp_3 and actor_mlp_5, an SAE
-as sae_<site>.safetensors (W_enc (d, m), b_enc, W_dec (m, d), b_dec); docs/franka_published.md says where they come from.
+as sae_<site>.safetensors (W_enc (d, m), b_enc, W_dec (m, d), b_dec). docs/franka_published.md says where they are from.
 """
 
 import argparse
@@ -20,6 +20,7 @@ SITES = ("actor_mlp_1", "actor_mlp_3", "actor_mlp_5")
 
 
 def program() -> None:
+    """Copy the files and write config.yaml beside them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
