@@ -18,7 +18,7 @@ Report = Mapping[str, Any]
 
 FIDELITY = {
     "kl": ("KL(original ‖ edited), nats", "Action distribution"),
-    "agreement": ("share of rows with the same top action", "Top action"),
+    "agreement": ("share of rows in which the action agrees", "Action"),
     "value_error": ("mean |edited − original| value", "Value"),
 }
 CONTROLS = {
