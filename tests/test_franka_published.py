@@ -48,7 +48,7 @@ def test_the_statistics_come_out_to_the_printed_digit(policy, observations, saes
     with torch.no_grad():
         rows = policy.run(observations, read=[site]).reads[site].numpy()
     table = row_table(saes[site], rows)
-    report = sae_report(saes[site], table, EPISODES, Resampling(seed=0, n_resamples=200), "all", None, (None, None), {})
+    report = sae_report(saes[site], table, EPISODES, Resampling(seed=0), "all", None, (None, None), {})
     error = report["saebench"]["reconstruction_quality"]["mse"]["value"] / rows.shape[1]
     assert round(error, 6) == loss
     assert round(100 * report["dead"]["share"], 2) == dead
