@@ -306,6 +306,15 @@ def test_pieces_of_another_stamp_are_thrown_away(tmp_path):
         Shelf(tmp_path / "shelf", "a").piece("one", make)
 
 
+def test_kept_rows_of_latents_that_change_nowhere_are_none(tmp_path):
+    subject, _, _ = subject_of()
+    subject.donors[:] = np.arange(subject.n_rows)  # every row is given its own value: nothing changes
+    settings = Settings(modes=(Mode("resample"),), controls=0, keep_rows=("value",))
+    found = study(subject, settings, Shelf(tmp_path / "unfinished", "stamp")).groups
+    assert len(found["resample_rows"]["latent"]) == len(found["resample_rows"]["value"]) == 0
+    assert not found["resample"]["rows_changed"].any()
+
+
 def test_the_strongest_latents_are_chosen():
     subject, _, _ = subject_of()
     norms = subject.sae.W_dec.norm(dim=1).numpy()
