@@ -63,8 +63,10 @@ format:
 # The figures of docs/, made by the workflow's rules from the sweeps named in config.yaml: a long run on few cores.
 SAE := results/othello/final/sae
 figures: demo
-	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- $(foreach sweep,scaling architectures concepts learning_rate sites,$(SAE)/$(sweep)/index.json)
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- $(foreach sweep,scaling architectures concepts learning_rate sites,$(SAE)/$(sweep)/index.json) \
+	    results/othello/final/interventions/causal/index.json
 	@mkdir -p docs/images
+	@cp results/othello/final/interventions/causal/block_2/matrices.png docs/images/interventions.png
 	@cp $(SAE)/demo/block_2/evaluation/fidelity.png docs/images/fidelity.png
 	@cp $(SAE)/scaling/block_2/evaluation/scaling.png docs/images/scaling.png
 	@cp $(SAE)/scaling/block_2/evaluation/scaling.json docs/scaling.json
