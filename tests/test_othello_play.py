@@ -10,11 +10,12 @@ from othello_small import RECORD, disc_counting, even_handed, small_checkpoint, 
 from support import refused
 
 from policylens.policies.othello import play, strength
-from policylens.policies.othello.drawing import draw, square_name
+from policylens.policies.othello.drawing import draw
 from policylens.policies.othello.evaluation import policy_evaluator
 from policylens.policies.othello.family import FAMILY
 from policylens.policies.othello.match import Tally, play_pairs, random_positions
 from policylens.policies.othello.opponents import opponent, searching
+from policylens.policies.othello.squares import square_name
 from policylens.policies.othello.strength import DEFAULTS, Endgames, evaluate
 
 

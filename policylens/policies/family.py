@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from policylens.policies.inputs import Input, no_inputs
 from policylens.policies.sites import Site
 
 
@@ -45,6 +46,7 @@ class Family:
         foreign checkpoint's options).
     labels: label name -> one line saying what it is, with its unit.
     observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
+    inputs: from a parsed policy.json to the numbers of an observation that mean something by themselves.
     architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say
         it: sites can then be checked before the import. None elsewhere.
     files: from a checkpoint's import options to the files that it needs besides its path.
@@ -59,6 +61,7 @@ class Family:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     observations: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_observations
+    inputs: Callable[[Mapping[str, Any]], tuple[Input, ...]] = no_inputs
     architecture: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     files: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files
     steps_per_episode: float | None = None

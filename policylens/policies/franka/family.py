@@ -7,6 +7,7 @@ from typing import Any
 
 from policylens.errors import UserError
 from policylens.policies.family import Family
+from policylens.policies.franka.inputs import inputs
 from policylens.policies.sites import Site
 
 ACTIVATIONS = ("elu", "relu", "tanh", "selu", "swish", "gelu", "softplus")
@@ -231,5 +232,6 @@ FAMILY = Family(
     },
     labels=LABELS,
     observations=observations,
+    inputs=inputs,
     steps_per_episode=170.0,
 )

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from policylens.policies.othello.rules import SIDE, SQUARES
+from policylens.policies.othello.squares import SIDE, SQUARES, square_name
 
 SQUARE = 30
 MARGIN = 16
 _BOARD, _LINE, _MINE, _THEIRS, _MARK = "#2e7d4f", "#1b4a30", "#111111", "#f5f5f5", "#d62728"
 _POSITIVE, _NEGATIVE = "#ffb000", "#5a4fcf"  # told apart by colour-blind people too
-
-
-def square_name(square: int) -> str:
-    """A square's name: column letter, then row number; 0 is a1, 35 is f6."""
-    return f"{'abcdef'[square % SIDE]}{square // SIDE + 1}"
 
 
 def draw(

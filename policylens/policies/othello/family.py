@@ -7,6 +7,7 @@ from typing import Any
 
 from policylens.errors import UserError
 from policylens.policies.family import Family
+from policylens.policies.othello.inputs import inputs
 from policylens.policies.sites import Site
 
 _COUNT = {"type": "integer", "minimum": 1}
@@ -147,5 +148,6 @@ FAMILY = Family(
     },
     labels=LABELS,
     observations=observations,
+    inputs=inputs,
     steps_per_episode=29.0,
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from policylens.errors import UserError
-from policylens.policies.othello.drawing import square_name
 from policylens.policies.othello.evaluation import policy_evaluator
 from policylens.policies.othello.family import AGENT
 from policylens.policies.othello.match import Tally, play_pairs
@@ -28,6 +27,7 @@ from policylens.policies.othello.rules import (
     popcount,
 )
 from policylens.policies.othello.search import Evaluate, search_positions
+from policylens.policies.othello.squares import square_name
 from policylens.policies.registry import load_policy
 from policylens.progress import progress
 

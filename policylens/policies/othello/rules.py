@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-SIDE = 6
-SQUARES = SIDE * SIDE
+from policylens.policies.othello.squares import SIDE, SQUARES
+
 PASS = SQUARES
 ACTIONS = SQUARES + 1
 LONGEST_GAME = 64  # 32 discs to place, and never two passes in a row
