@@ -12,9 +12,12 @@ from support import check_protocol, clear_line, make_small, refused, run, run_he
 from policylens.evaluation.closed_loop import ABLATIONS, runs_of, summarise
 from policylens.policies.editing import Edited
 from policylens.policies.othello.environment import rollout
-from policylens.policies.othello.match import pair_results, play_pairs
-from policylens.policies.othello.opponents import opponent
+from policylens.policies.othello.evaluation import PolicyEvaluator
+from policylens.policies.othello.family import MEASURES
+from policylens.policies.othello.match import pair_results, play_games, play_pairs
+from policylens.policies.othello.opponents import opponent, searching
 from policylens.policies.othello.returns import returns
+from policylens.policies.othello.rules import unpack
 from policylens.policies.registry import load_policy
 from policylens.sae.files import save_sae
 from policylens.statistics.resampling import Resampling
@@ -94,7 +97,7 @@ def test_an_episode_is_the_same_whichever_others_are_played():
     whole, part = returns(policy, settings, range(6), 1), returns(policy, settings, [2, 5], 1)
     assert list(whole) == ["random", "greedy"]
     for task, measures in whole.items():
-        assert measures.keys() == {"return", "success", "discs"}
+        assert measures.keys() == MEASURES.keys()
         for name, values in measures.items():
             assert (values[[2, 5]] == part[task][name]).all()
         assert set(np.unique(measures["return"])) <= {-1, -0.5, 0, 0.5, 1}
@@ -102,6 +105,40 @@ def test_an_episode_is_the_same_whichever_others_are_played():
     same = returns(Edited(policy, {"embed": lambda x: x}), settings, range(6), 1)
     assert all((same[task][name] == whole[task][name]).all() for task in whole for name in whole[task])
     assert any((returns(policy, settings, range(6), 2)[task]["discs"] != whole[task]["discs"]).any() for task in whole)
+
+
+def test_how_far_moves_are_from_those_of_another_policy_is_measured():
+    policy = small_policy()
+    changed = Edited(policy, {"embed": torch.zeros_like})
+    settings = {"opponents": ["random"]}
+    alone, watched = (returns(changed, settings, range(6), 1, reference)["random"] for reference in (None, policy))
+    assert all((alone[name] == watched[name]).all() for name in alone)
+    assert (watched["divergence"] > 0).all()
+    assert (returns(changed, settings, range(6), 1, changed)["random"]["divergence"] == 0).all()
+    part = returns(changed, settings, [2, 5], 1, policy)["random"]["divergence"]
+    np.testing.assert_array_equal(part, watched["divergence"][[2, 5]])
+
+
+def test_the_divergence_of_an_episode_is_the_mean_over_its_decisions():
+    policy, changed = small_policy(), Edited(small_policy(), {"embed": torch.zeros_like})
+    boards_seen, per_game = [], ([], [])
+
+    class Noting(PolicyEvaluator):
+        def __call__(self, own, opp):
+            boards_seen.append(unpack(own, opp))
+            return super().__call__(own, opp)
+
+    def note(games):
+        cells, legal = boards_seen[-1]
+        batch = {"cells": cells, "legal": legal}
+        apart = policy.run(batch).heads.divergence(changed.run(batch).heads)
+        for game, value in zip(games, apart, strict=True):
+            per_game[game].append(float(value))
+
+    play_games(searching(Noting(changed), 0), opponent("random"), [3], 4, seed=1, moved=note)
+    found = returns(changed, {"opponents": ["random"]}, [3], 1, policy)["random"]["divergence"]
+    # The two games of an opening weigh the same, however long they are.
+    assert found.item() == pytest.approx(np.mean([np.mean(game) for game in per_game]), rel=1e-5)
 
 
 def edit_pool(width=16):

@@ -14,13 +14,13 @@ from policylens.policies.editing import Edited  # noqa: E402  (what follows impo
 from policylens.policies.franka import cabinet, environment  # noqa: E402
 from policylens.policies.franka.environment import rollout  # noqa: E402
 from policylens.policies.franka.expert import expert  # noqa: E402
-from policylens.policies.franka.family import FAMILY  # noqa: E402
+from policylens.policies.franka.family import FAMILY, MEASURES  # noqa: E402
 from policylens.policies.franka.initial import full_architecture, initial_tensors  # noqa: E402
 from policylens.policies.franka.labels import label  # noqa: E402
 from policylens.policies.franka.layout import is_open, progress  # noqa: E402
 from policylens.policies.franka.play import BLOCK, PURPOSES, PlaySettings, acting, play, stream  # noqa: E402
 from policylens.policies.franka.policy import build  # noqa: E402
-from policylens.policies.franka.returns import returns  # noqa: E402
+from policylens.policies.franka.returns import _measures, returns  # noqa: E402
 from policylens.policies.franka.simulator import CABINET_SPREAD, HOME, SCALE, Simulator  # noqa: E402
 from policylens.policies.franka.strength import evaluate  # noqa: E402
 from policylens.policies.registry import load_policy  # noqa: E402
@@ -231,7 +231,7 @@ def test_purposes_share_no_random_numbers():
 
 def test_returns_of_two_policies_are_pairs():
     first, second = (returns(small_policy("mlp", seed), QUICK, [4, 2], seed=0)["drawer"] for seed in (0, 1))
-    assert {name: values.shape for name, values in first.items()} == dict.fromkeys(("return", "success", "steps"), (2,))
+    assert {name: values.shape for name, values in first.items()} == dict.fromkeys(MEASURES, (2,))
     assert first["return"].tobytes() != second["return"].tobytes()
     assert first["steps"].tolist() == [12, 12]
     reordered = returns(small_policy("mlp"), QUICK, [2, 4], seed=0)["drawer"]
@@ -245,6 +245,30 @@ def test_returns_of_two_policies_are_pairs():
         for act in acts
     ]
     assert starts[0] == starts[1]
+
+
+def test_measures_say_how_far_an_episode_has_come():
+    """Of the expert's own episodes, in which the order of things is known."""
+    for episode in play(None, PlaySettings(), [0, 1], "returns", 0):
+        episode.columns["divergence"] = [np.float32(0)] * episode.length
+        found = _measures(episode, 300)
+        assert found["success"] and found["pulled"] and found["touched"]  # noqa: PT018
+        assert found["opening"] > 0.30
+        assert found["closest"] < 0.03
+        assert found["steps"] == episode.opened_after
+    still = returns(small_policy("mlp"), QUICK, [0], seed=0)["drawer"]
+    assert (still["success"], still["pulled"], still["steps"]) == (0, 0, 12)
+
+
+def test_how_far_actions_are_from_those_of_another_policy_is_measured():
+    policy, other = small_policy("mlp", 0), small_policy("mlp", 1)
+    alone, watched = (returns(policy, QUICK, [4, 2], 0, reference)["drawer"] for reference in (None, other))
+    assert all((alone[name] == watched[name]).all() for name in alone)
+    assert (returns(policy, QUICK, [4, 2], 0, policy)["drawer"]["divergence"] == 0).all()
+    steps = next(episode for episode in play(acting(policy), PlaySettings(12), [4], "returns", 0)).arrays()
+    batch = {"observations": steps["observations"]}
+    expected = other.run(batch).heads.divergence(policy.run(batch).heads).mean()
+    np.testing.assert_allclose(watched["divergence"][0], expected, rtol=1e-5)
 
 
 def test_strength_counts_open_drawers():

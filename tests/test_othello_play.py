@@ -11,7 +11,7 @@ from support import refused
 
 from policylens.policies.othello import play, strength
 from policylens.policies.othello.drawing import draw
-from policylens.policies.othello.evaluation import policy_evaluator
+from policylens.policies.othello.evaluation import PolicyEvaluator
 from policylens.policies.othello.family import FAMILY
 from policylens.policies.othello.match import Tally, play_pairs, random_positions
 from policylens.policies.othello.opponents import opponent, searching
@@ -100,12 +100,12 @@ def test_strength_counts_games_and_endgames():
 
 
 def test_a_perfect_player_is_always_right_and_a_search_better_than_chance(monkeypatch):
-    monkeypatch.setattr(strength, "policy_evaluator", lambda policy: perfectly)
+    monkeypatch.setattr(strength, "PolicyEvaluator", lambda policy: perfectly)
     settings = {**QUICK, "opponents": [], "endgames": 15, "endgame_empties": 4}
     found = evaluate(None, settings, seed=1)["endgames"]
     assert found["network"] == {"successes": 15, "n": 15, "mean_regret": 0.0}
     assert found["value_sign"]["successes"] == found["value_sign"]["n"]
-    monkeypatch.setattr(strength, "policy_evaluator", lambda policy: even_handed)
+    monkeypatch.setattr(strength, "PolicyEvaluator", lambda policy: even_handed)
     searched = evaluate(None, {**settings, "simulations": [1500]}, seed=1)["endgames"]
     assert searched["mcts-1500"]["successes"] / 15 > searched["random"]["expected_rate"] + 0.2
 
@@ -267,4 +267,4 @@ def test_a_written_checkpoint_plays_what_the_policy_plays(tmp_path):
     own, opp = boards([random_position(seed) for seed in range(10)])
     streams = np.zeros(10, np.uint64)
     loaded = play.agent(f"{folder}:6")(own, opp, streams)
-    np.testing.assert_array_equal(loaded, searching(policy_evaluator(small_policy()), 6)(own, opp, streams))
+    np.testing.assert_array_equal(loaded, searching(PolicyEvaluator(small_policy()), 6)(own, opp, streams))

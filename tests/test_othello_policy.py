@@ -10,7 +10,7 @@ from othello_small import ARCHITECTURE, RECORD, small_checkpoint, small_policy, 
 from support import check_protocol, refused
 
 from policylens.policies.checkpoint import write_checkpoint
-from policylens.policies.othello.evaluation import network_evaluator, policy_evaluator
+from policylens.policies.othello.evaluation import PolicyEvaluator, network_evaluator
 from policylens.policies.othello.family import FAMILY
 from policylens.policies.othello.network import initial_network
 from policylens.policies.othello.policy import build
@@ -128,7 +128,7 @@ def test_evaluators_agree_with_the_policy_and_do_not_depend_on_the_batch():
     own, opp = boards([random_position(seed) for seed in range(150)])
     cells, legal = unpack(own, opp)
     result = policy.run({"cells": cells, "legal": legal})
-    for evaluate in (network_evaluator(policy.network), policy_evaluator(policy)):
+    for evaluate in (network_evaluator(policy.network), PolicyEvaluator(policy)):
         logits, values = evaluate(own, opp)
         np.testing.assert_allclose(logits, result.heads.logits, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(values, result.value, rtol=1e-5, atol=1e-6)

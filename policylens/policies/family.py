@@ -9,7 +9,8 @@ only when asked for, by :func:`policylens.policies.registry.room`:
     labels.py       label(rows, names) -> dict of arrays                                       ["labels"]
     training.py     train(settings, folder, seed)                                              ["training"]
     strength.py     evaluate(policy, settings, seed) -> dict                                 ["strength"]
-    returns.py      returns(policy, settings, episodes, seed) -> {task: {measure: (episodes,)}} ["returns"]
+    returns.py      returns(policy, settings, episodes, seed, reference)
+                    -> {task: {measure: (episodes,)}}                                          ["returns"]
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Family:
     settings: JSON schema of the settings per capability ("rollout", "training", "strength", "returns"; "import": a
         foreign checkpoint's options).
     labels: label name -> one line saying what it is, with its unit.
+    measures: what `returns` gives per episode, `return` among it -> one line saying what it is, with its unit. With a
+        reference there is `divergence` too: mean over decisions of KL(reference || policy), nats.
     observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
     inputs: from a parsed policy.json to the numbers of an observation that mean something by themselves.
     architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say
@@ -60,6 +63,7 @@ class Family:
     simulator: str | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, str] = field(default_factory=dict)
     observations: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_observations
     inputs: Callable[[Mapping[str, Any]], tuple[Input, ...]] = no_inputs
     architecture: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None

@@ -92,6 +92,16 @@ LABELS = {
     "success": "the drawer is open by more than 0.30 m at some step of the episode (bool)",
 }
 
+MEASURES = {
+    "return": "sum of rewards: the progress from start to end",
+    "success": "the drawer has been opened by more than 0.30 m (share of episodes)",
+    "steps": "until the drawer was open; the horizon where it never was",
+    "touched": "a finger has touched the handle (share of episodes)",
+    "pulled": "the drawer has been opened by more than 0.01 m (share of episodes)",
+    "opening": "how far the drawer has been open at most (m)",
+    "closest": "least distance from the point between the fingertips to the handle (m)",
+}
+
 _MLP_KEYS = {
     "kind",
     "observations",
@@ -231,6 +241,7 @@ FAMILY = Family(
         "returns": RETURNS_SETTINGS,
     },
     labels=LABELS,
+    measures=MEASURES,
     observations=observations,
     inputs=inputs,
     steps_per_episode=170.0,

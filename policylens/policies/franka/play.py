@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +25,22 @@ BLOCK = 32
 PURPOSES = ("training", "rollout", "strength", "returns")
 """What episodes are for. No two purposes share random numbers: strength is measured on starts never trained on."""
 
-Act = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
-"""Observations (n, 23) -> mean (n, 9) and logarithm of the standard deviation (n, 9) of the actions, value (n,)."""
+
+class Decisions(NamedTuple):
+    """What a policy would do in n places, all float32.
+
+    mean, log_std: (n, 9) of the actions, and the logarithm of their standard deviation. value: (n,). divergence: (n,)
+    KL(reference || policy) of the actions, in nats; 0 without a reference.
+    """
+
+    mean: NDArray[np.float32]
+    log_std: NDArray[np.float32]
+    value: NDArray[np.float32]
+    divergence: NDArray[np.float32]
+
+
+Act = Callable[[NDArray[np.float32]], Decisions]
+"""Takes observations (n, 23)."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +101,18 @@ def stream(purpose: str, seed: int, number: int) -> np.random.Generator:
     return np.random.default_rng([PURPOSES.index(purpose), seed, number])
 
 
-def acting(policy: Policy) -> Act:
-    """A policy as it runs, whatever its `run` does: an edited one acts as edited. UserError if it cannot act here."""
+def acting(policy: Policy, reference: Policy | None = None) -> Act:
+    """A policy as it runs, whatever its `run` does: an edited one acts as edited. UserError if it cannot act here.
 
-    def act(observations: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    reference: a policy that is asked in the same places, and does not act.
+    """
+
+    def act(observations: NDArray[np.float32]) -> Decisions:
         rows = np.zeros((-(-len(observations) // BLOCK) * BLOCK, OBSERVATIONS), np.float32)
         rows[: len(observations)] = observations
-        found = []
         with torch.inference_mode():
-            for start in range(0, len(rows), BLOCK):
-                one = policy.run({"observations": rows[start : start + BLOCK]})
-                log_std = one.heads.log_std.expand_as(one.heads.mu)
-                found.append([part.float().cpu().numpy() for part in (one.heads.mu, log_std, one.value)])
-        mean, log_std, value = (np.concatenate(parts)[: len(observations)] for parts in zip(*found, strict=True))
-        return mean, log_std, value
+            found = [_decided(policy, reference, block) for block in rows.reshape(-1, BLOCK, OBSERVATIONS)]
+        return Decisions(*(np.concatenate(parts)[: len(observations)] for parts in zip(*found, strict=True)))
 
     architecture = policy.record["architecture"]
     if (architecture["observations"], architecture["actions"], architecture["head"]) != (
@@ -115,6 +128,14 @@ def acting(policy: Policy) -> Act:
     return act
 
 
+def _decided(policy: Policy, reference: Policy | None, observations: NDArray[np.float32]) -> Decisions:
+    batch = {"observations": observations}
+    one = policy.run(batch)
+    apart = torch.zeros(len(observations)) if reference is None else reference.run(batch).heads.divergence(one.heads)
+    parts = (one.heads.mu, one.heads.log_std.expand_as(one.heads.mu), one.value, apart)
+    return Decisions(*(part.float().cpu().numpy() for part in parts))
+
+
 def play(
     act: Act | None,
     settings: PlaySettings,
@@ -126,7 +147,8 @@ def play(
     """Play the numbered episodes; yields them as they end.
 
     act: None for the expert. Every step holds observations, action, reward, finger_contact, qpos, qvel,
-    cabinet_position; value where a policy plays; and with `teach` the expert's action there as `taught`.
+    cabinet_position; value and divergence (see `Decisions`) where a policy plays; and with `teach` the expert's action
+    there as `taught`.
     """
     waiting = iter(numbers)
     simulators = [Simulator() for _ in range(min(settings.lanes, len(numbers)))]
@@ -149,16 +171,16 @@ def play(
 
 def _step(lanes: Sequence[Episode], act: Act | None, settings: PlaySettings, teach: bool) -> None:
     if act is not None:
-        means, log_stds, values = act(np.stack([episode.observation for episode in lanes]))
+        found = act(np.stack([episode.observation for episode in lanes]))
     for row, episode in enumerate(lanes):
         more: dict[str, NDArray | float] = {}
         if act is None or teach:
             more["taught"] = expert(episode.simulator)
         if act is not None:
-            more["value"] = values[row]
-        action = means[row] if act is not None else more["taught"]
+            more |= {"value": found.value[row], "divergence": found.divergence[row]}
+        action = found.mean[row] if act is not None else more["taught"]
         if settings.sample and act is not None:
-            action = action + np.exp(log_stds[row]) * episode.generator.standard_normal(ACTIONS)
+            action = action + np.exp(found.log_std[row]) * episode.generator.standard_normal(ACTIONS)
         if settings.noise:
             action = action + settings.noise * episode.generator.standard_normal(ACTIONS)
         episode.step(action.astype(np.float32), **more)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from policylens.errors import UserError
-from policylens.policies.othello.evaluation import policy_evaluator
+from policylens.policies.othello.evaluation import PolicyEvaluator
 from policylens.policies.othello.rules import unpack
 from policylens.policies.othello.search import Puct
 from policylens.policies.othello.selfplay import PlaySettings, play_games
@@ -51,7 +51,7 @@ def rollout(
     """
     torch.set_num_threads(threads)
     play, puct, lanes = _parsed(settings)
-    evaluate = policy_evaluator(policy)
+    evaluate = PolicyEvaluator(policy)
     for start in range(0, len(episodes), CHUNK):
         games = play_games(evaluate, play, puct, episodes[start : start + CHUNK], seed, lanes)
         yield _rollout(sorted(games, key=lambda game: int(game[1]["episode"])))

@@ -47,20 +47,32 @@ def network_evaluator(network: Network, dtype: torch.dtype = torch.float32) -> E
     return evaluate
 
 
-def policy_evaluator(policy: Policy) -> Evaluate:
-    """A policy as it runs, whatever its `run` does: an edited policy plays as edited."""
+class PolicyEvaluator:
+    """A policy as it runs, whatever its `run` does: an edited policy plays as edited.
 
-    def evaluate(own, opp):
+    reference: a policy that is asked about the same positions, and does not play.
+    divergence: of the last call's positions, float64 (n,): KL(reference || policy) of the moves, in nats; 0 without a
+    reference.
+    """
+
+    def __init__(self, policy: Policy, reference: Policy | None = None) -> None:
+        self.policy, self.reference = policy, reference
+        self.divergence = np.zeros(0)
+
+    def __call__(self, own, opp):
         cells, legal = unpack(_stretched(own), _stretched(opp))
         logits, values = np.empty((len(cells), ACTIONS), np.float32), np.empty(len(cells), np.float32)
+        apart = np.zeros(len(cells))
         with torch.inference_mode():
             for start in range(0, len(cells), BLOCK):
                 rows = slice(start, start + BLOCK)
-                found = policy.run({"cells": cells[rows], "legal": legal[rows]})
+                batch = {"cells": cells[rows], "legal": legal[rows]}
+                found = self.policy.run(batch)
                 logits[rows], values[rows] = found.heads.logits.float().cpu(), found.value.float().cpu()
+                if self.reference is not None:
+                    apart[rows] = self.reference.run(batch).heads.divergence(found.heads).double().cpu()
+        self.divergence = apart[: len(own)]
         return logits[: len(own)], values[: len(own)]
-
-    return evaluate
 
 
 def _padded(rows: int) -> int:

@@ -106,6 +106,14 @@ LABELS = {
 }
 
 
+MEASURES = {
+    "return": "1 for a game won, 0 for a draw, -1 for one lost: mean of the two games of an opening",
+    "success": "share of games won",
+    "discs": "own discs less the opponent's at the end (discs)",
+    "corners": "own corners less the opponent's at the end (corners)",
+}
+
+
 def check_architecture(architecture: Mapping[str, Any]) -> dict[str, int]:
     """The architecture {width, blocks, hidden} if it is one, else UserError."""
     expected = {"width", "blocks", "hidden"}
@@ -147,6 +155,7 @@ FAMILY = Family(
         "returns": RETURNS_SETTINGS,
     },
     labels=LABELS,
+    measures=MEASURES,
     observations=observations,
     inputs=inputs,
     steps_per_episode=29.0,

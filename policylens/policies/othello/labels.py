@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from policylens.errors import UserError
 from policylens.policies.othello.family import LABELS
 from policylens.policies.othello.rules import (
+    CORNERS,
     FULL,
     ONE,
     SQUARES,
@@ -28,7 +29,6 @@ from policylens.policies.othello.solver import solve
 from policylens.policies.othello.stability import stable
 
 SOLVED_EMPTIES = 10
-CORNERS = U64((1 << 0) | (1 << 5) | (1 << 30) | (1 << 35))
 
 Rows = Mapping[str, NDArray]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,11 +73,26 @@ def play_pairs(first: Agent, second: Agent, pairs: Sequence[int], plies: int, se
 
 
 def pair_results(first: Agent, second: Agent, pairs: Sequence[int], plies: int, seed: int) -> NDArray[np.int64]:
+    """The final disc differences for the first agent, (2, pairs), of the games of :func:`play_games`."""
+    own, opp = play_games(first, second, pairs, plies, seed)
+    return np.array([disc_difference(*position) for position in zip(own, opp, strict=True)]).reshape(2, len(pairs))
+
+
+def play_games(
+    first: Agent,
+    second: Agent,
+    pairs: Sequence[int],
+    plies: int,
+    seed: int,
+    moved: Callable[[NDArray[np.int64]], None] | None = None,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Play two games from each numbered opening of `plies` random plies, colours exchanged.
 
-    Returns the final disc differences for the first agent, (2, pairs): games in which it moves first after the
-    opening, and games in which it moves second. A pair of games depends on its number and the seed, not on which
-    others are played with it.
+    Returns the last boards, the first agent's discs and the second's, each (2 * pairs,): games in which the first
+    agent moves first after the opening, then those in which it moves second. A pair of games depends on its number and
+    the seed, not on which others are played with it.
+
+    moved: told the games, as places in these arrays, in which the first agent has just moved.
     """
     own, opp = (np.concatenate([board, board]) for board in random_positions(plies, pairs, seed))
     first_moves = np.arange(len(own)) < len(pairs)  # whether the side to move is the first agent
@@ -85,11 +100,13 @@ def pair_results(first: Agent, second: Agent, pairs: Sequence[int], plies: int, 
     over = np.zeros(len(own), np.bool_)
     while not over.all():
         for agent, moves in ((first, ~over & first_moves), (second, ~over & ~first_moves)):
-            _move(agent, np.flatnonzero(moves), own, opp, streams)
+            rows = np.flatnonzero(moves)
+            _move(agent, rows, own, opp, streams)
+            if moved is not None and agent is first and len(rows):
+                moved(rows)
         first_moves ^= ~over
         _find_over(own, opp, over)
-    differences = np.array([disc_difference(*position) for position in zip(own, opp, strict=True)])
-    return np.where(first_moves, differences, -differences).reshape(2, len(pairs))
+    return np.where(first_moves, own, opp), np.where(first_moves, opp, own)
 
 
 def _move(agent: Agent, rows: NDArray, own: NDArray, opp: NDArray, streams: NDArray) -> None:

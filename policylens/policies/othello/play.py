@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from policylens.errors import UserError
-from policylens.policies.othello.evaluation import policy_evaluator
+from policylens.policies.othello.evaluation import PolicyEvaluator
 from policylens.policies.othello.family import AGENT
 from policylens.policies.othello.match import Tally, play_pairs
 from policylens.policies.othello.opponents import Agent, opponent, searching
@@ -66,7 +66,7 @@ def _evaluator(checkpoint: Path) -> Evaluate:
     policy = load_policy(checkpoint)
     if policy.record["family"] != "othello":
         raise UserError(f"{checkpoint}: is of the family {policy.record['family']!r} and does not play Othello")
-    return policy_evaluator(policy)
+    return PolicyEvaluator(policy)
 
 
 def agent(text: str) -> Agent:

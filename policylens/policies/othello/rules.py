@@ -21,6 +21,7 @@ LONGEST_GAME = 64  # 32 discs to place, and never two passes in a row
 U64 = np.uint64
 ZERO, ONE = U64(0), U64(1)
 FULL = U64((1 << SQUARES) - 1)
+CORNERS = U64((1 << 0) | (1 << 5) | (1 << 30) | (1 << 35))
 _NOT_FIRST_COLUMN = U64(sum(1 << square for square in range(SQUARES) if square % SIDE != 0))
 _NOT_LAST_COLUMN = U64(sum(1 << square for square in range(SQUARES) if square % SIDE != SIDE - 1))
 

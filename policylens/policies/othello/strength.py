@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from policylens.policies.othello.evaluation import policy_evaluator
+from policylens.policies.othello.evaluation import PolicyEvaluator
 from policylens.policies.othello.match import Tally, play_pairs
 from policylens.policies.othello.opponents import opponent, searching
 from policylens.policies.othello.randomness import stream
@@ -48,7 +48,7 @@ def evaluate(policy: Policy, settings: Mapping[str, Any], seed: int) -> dict[str
     score = (wins + draws / 2) / n, and successes = wins out of n.
     """
     wanted = {**DEFAULTS, **settings}
-    network = policy_evaluator(policy)
+    network = PolicyEvaluator(policy)
     players = {f"mcts-{number}" if number else "network": number for number in wanted["simulations"]}
     results: dict[str, Any] = {"games": {}, "endgames": {}}
     for player, simulations in players.items():
