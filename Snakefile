@@ -9,6 +9,8 @@ include: "rules/activations.smk"
 include: "rules/sae.smk"
 include: "rules/comparisons.smk"
 include: "rules/interventions.smk"
+include: "rules/steering_inputs.smk"
+include: "rules/steering.smk"
 
 
 report: "rules/captions/workflow.rst"

@@ -13,6 +13,7 @@ from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config, parsed
 from policylens.project.interventions import own_settings, sweep_and_member
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins
+from policylens.project.steering import DISTURBANCE, DIVERGENCE, steering_labels
 from policylens.project.sweeps import (
     IMPORT,
     import_options,

@@ -346,15 +346,13 @@ def intervention_block(wildcards):
     return CONFIG[wildcards.policy].interventions[wildcards.intervention]
 
 
-def intervened_saes(wildcards):
-    """Site -> cfg.json of the SAE that an intervention has there."""
+def saes_of(wildcards, addresses):
+    """Site -> cfg.json of the SAE there, from site -> sweep/member."""
     return {
         site: template("sae").format(
             policy=wildcards.policy, checkpoint=wildcards.checkpoint, site=site, sweep=sweep, member=member
         )
-        for site, (sweep, member) in (
-            (site, sweep_and_member(address)) for site, address in intervention_block(wildcards)["saes"].items()
-        )
+        for site, (sweep, member) in ((site, sweep_and_member(address)) for site, address in addresses.items())
     }
 
 
@@ -369,7 +367,7 @@ def intervened(wildcards):
         "source": template("source").format(**names, source=block["source"]),
         "capture": template("capture").format(**names),
         "parts": [template("capture_part").format(**names, part=part) for part in parts],
-        "saes": list(intervened_saes(wildcards).values()),
+        "saes": list(saes_of(wildcards, intervention_block(wildcards)["saes"]).values()),
     }
 
 
@@ -377,7 +375,7 @@ def intervention_arguments(wildcards):
     """Where the script finds what `intervened` names, as arguments."""
     found, block = intervened(wildcards), intervention_block(wildcards)
     words = [word for name in ("source", "capture") for word in (f"--{name}", os.path.dirname(found[name]))]
-    for site, path in intervened_saes(wildcards).items():
+    for site, path in saes_of(wildcards, block["saes"]).items():
         words += ["--sae", f"{site}={os.path.dirname(path)}"]
     return [*words, "--split", block["split"], "--rows", block["rows"], "--seed", block["seed"]]
 

@@ -59,6 +59,15 @@ class Latents:
         sums = np.r_[0.0, np.cumsum(self.values, dtype=np.float64)]
         return sums[self.starts[1:]] - sums[self.starts[:-1]]
 
+    def contributions(self, norms: np.ndarray) -> np.ndarray:
+        """(m,) float64: how much each latent adds to the activation over all rows, the sum of |f| times its norm.
+
+        norms: (m,) of the decoder directions.
+        """
+        size = np.zeros(self.shape[2])
+        np.add.at(size, np.repeat(np.arange(self.shape[2]), self.counts), np.abs(self.values))
+        return size * norms
+
     @property
     def counts(self) -> np.ndarray:
         """(m,) int64: entries of each latent."""

@@ -32,12 +32,16 @@ class Shelf:
         remove_partial(self.folder)
         write_text(place, digest)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a piece of that name."""
+        return self._place(name).exists()
+
     def piece(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Arrays:
         """The piece of that name: as it was kept, or made now and kept.
 
         Raises UserError, which says what to delete, for a kept piece that is damaged.
         """
-        path = self.folder / f"{check_name(name, 'the piece')}.safetensors"
+        path = self._place(name)
         if path.exists():
             try:
                 return {key: tensor.numpy() for key, tensor in read_tensors(path).items()}
@@ -46,6 +50,9 @@ class Shelf:
         made = dict(make())
         write_tensors(path, {key: torch.from_numpy(np.ascontiguousarray(values)) for key, values in made.items()})
         return made
+
+    def _place(self, name: str) -> Path:
+        return self.folder / f"{check_name(name, 'the piece')}.safetensors"
 
     def clear(self) -> None:
         """Throw the pieces away: the whole has been written."""

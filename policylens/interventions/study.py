@@ -86,9 +86,7 @@ def chosen(subject: Subject, limit: int) -> np.ndarray:
     if len(alive) == 0:
         raise UserError("no latent of the SAE is active in any of these rows; there is nothing to intervene on")
     if limit and limit < len(alive):
-        size = np.zeros(found.shape[2])
-        np.add.at(size, np.repeat(np.arange(found.shape[2]), found.counts), np.abs(found.values))
-        worth = size * subject.sae.W_dec.norm(dim=1).cpu().numpy()
+        worth = found.contributions(subject.sae.W_dec.norm(dim=1).cpu().numpy())
         alive = np.sort(np.argsort(-worth, kind="stable")[:limit])
     return alive
 

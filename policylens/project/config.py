@@ -20,6 +20,7 @@ from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.interventions import intervention_settings, sweep_and_member
+from policylens.project.steering import DIVERGENCE, steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
     import_path,
     imported_members,
@@ -29,6 +30,7 @@ from policylens.project.sweeps import (
     rows_of,
     trained_members,
 )
+from policylens.steering.kinds import spelt_out
 from policylens.stores.files import read_json
 from policylens.stores.foreign import check_suffix
 from policylens.stores.names import check_name
@@ -52,7 +54,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths, interventions.
+    trainings, strengths, interventions, steerings.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -80,6 +82,7 @@ class PolicyBlock:
         self.interventions = {
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
+        self.steerings = {key: steering_settings(value, seed) for key, value in block.get("steering", {}).items()}
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
 
@@ -121,6 +124,7 @@ class PolicyBlock:
 
 RULES = (
     "analyse_interventions",
+    "analyse_steering",
     "capture",
     "capture_prunable",
     "collect_examples",
@@ -141,6 +145,7 @@ RULES = (
     "plot_learning_rates",
     "publish_sae",
     "record_source",
+    "steer",
     "summarise_sweep",
     "train_policy",
     "train_sweep",
@@ -269,6 +274,8 @@ def _check_policy(policy: PolicyBlock) -> None:
         _check_sweep(policy, f"{policy.where}.sae.{name}", block)
     for name, block in policy.interventions.items():
         _check_intervention(policy, f"{policy.where}.interventions.{name}", block)
+    for name, block in policy.steerings.items():
+        _check_steering(policy, f"{policy.where}.steering.{name}", block)
     for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
         for name, block in blocks.items():
             where = f"{policy.where}.{capability}.{name}"
@@ -464,11 +471,52 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
     for mode in block.get("modes", []):
         with _naming(f"{where}.modes"):
             check_mode(mode)
-    for site, address in block["saes"].items():
+    _check_saes(policy, where, block["saes"])
+
+
+def _check_saes(policy: PolicyBlock, where: str, saes: Mapping[str, str]) -> None:
+    """SAEs by site, named by sweep/member."""
+    for site, address in saes.items():
         sweep, member = sweep_and_member(address)
         own = policy.sweeps[_known(sweep, policy.sweeps, f"{where}.saes.{site}", "sweep")]
         _known(member, own["members"], f"{where}.saes.{site}", "member", f" of the sweep {sweep!r}")
         _known(site, own["sites"], f"{where}.saes", "site", f" of the sweep {sweep!r}")
+
+
+def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    """A recorded capture that has the sites, something to steer, and a goal among what the family measures."""
+    _require(policy, "returns", where)
+    capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
+    if "source" not in capture:
+        raise UserError(f"{where}: needs the policy behind the activations, but {block['capture']!r} is imported")
+    _check_saes(policy, where, block["saes"])
+    if not steered_sites(block):
+        raise UserError(f"{where}: there is nothing to steer; name saes or directions")
+    for site in steered_sites(block):
+        _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
+    for name, group in block.get("groups", {}).items():
+        _known(group["site"], block["saes"], f"{where}.groups.{name}", "SAE at the site")
+    if isinstance(block["latents"], Mapping):
+        for site in block["latents"]:
+            _known(site, block["saes"], f"{where}.latents", "SAE at the site")
+    for labelset in steering_labels(block):
+        _check_labelled(policy, where, block["capture"], labelset)
+    for name, own in block.get("directions", {}).items():
+        _check_direction(policy, f"{where}.directions.{name}", own)
+    with _naming(f"{where}.moves"):
+        spelt_out(block["moves"])
+    for measure in (block["goal"]["measure"], *block["goal"].get("keep", {})):
+        known = [*policy.family.measures, DIVERGENCE]
+        _known(measure, known, f"{where}.goal", "measure", f" of the family {policy.family.name!r}")
+    check_value(policy.family.settings["returns"], block["settings"], where, ["settings"])
+
+
+def _check_direction(policy: PolicyBlock, where: str, own: Mapping[str, Any]) -> None:
+    """A file that is there, or a label of its label set."""
+    if "file" in own:
+        _check_files([own["file"]], where)
+    else:
+        _known(own["label"], policy.labels[own["labels"]]["names"], where, "label", f" in the set {own['labels']!r}")
 
 
 def _check_labelled(policy: PolicyBlock, where: str, capture: str, labelset: str) -> None:

@@ -35,12 +35,14 @@ WILDCARDS = (
     "site",
     "member",
     "intervention",
+    "steering",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
 _SOURCE = "results/{policy}/sources/{source}"
 _SAE = _RUN + "/sae/{sweep}"
 _INTERVENTION = _RUN + "/interventions/{intervention}"
+_STEERING = _RUN + "/steering/{steering}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,10 @@ PATHS = {
                  "controls; summary.txt, ranking.csv and the figures stand beside it"),
         Template("intervention", _INTERVENTION + "/index.json", "interventions: their sites and SAEs, and where "
                  "their results are"),
+        Template("steering_runs", _STEERING + "/runs.zarr/zarr.json", "what the policy came to, episode by episode, in "
+                 "every run with something steered"),
+        Template("steering", _STEERING + "/index.json", "what steering does: what was chosen, whether it holds on "
+                 "other episodes, random directions; summary.txt, candidates.csv and the figures stand beside it"),
     )
 }  # fmt: skip
 
@@ -118,7 +124,7 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep", "intervention")
+    ends = ("labels", "strength", "capture", "sweep", "intervention", "steering")
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -147,6 +153,9 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "capture", {**at, "capture": capture}
         yield from (("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block))
     yield from _of_interventions(policy, checkpoint)
+    for steering in policy.steerings:
+        yield "steering_runs", {**at, "steering": steering}
+        yield "steering", {**at, "steering": steering}
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}

@@ -44,6 +44,42 @@ def wilson(successes: int | np.ndarray, n: int, level: float = 0.95, unit: str =
     return _estimate((rate, low, high), wins.ndim == 0, level, n, n, unit)
 
 
+def paired_rates(first: np.ndarray, second: np.ndarray, level: float = 0.95, unit: str = "episode") -> Estimate:
+    """Difference of two rates of success over the same n independent trials, first less second.
+
+    first, second: (n,) of 0 and 1, trial by trial a pair.
+
+    Newcombe, "Improved confidence intervals for the difference between binomial proportions based on paired data",
+    Statistics in Medicine 17 (1998), method 10: of Wilson's intervals, with the correlation of the pairs. Unlike a
+    bootstrap it is not of width 0 where no pair differs.
+    """
+    pairs = [checks.finite(values, name, (1,)) for name, values in (("first", first), ("second", second))]
+    checks.same_length(*pairs, "first and second")
+    if not all(np.isin(values, (0, 1)).all() for values in pairs):
+        raise UserError("first and second: expected 0 and 1 alone; take paired_difference for other numbers")
+    n = len(pairs[0])
+    one, other = (wilson(int(values.sum()), n, level) for values in pairs)
+    phi = _correlation_of_pairs(*(values.astype(bool) for values in pairs))
+    down, up = one.value - one.low, one.high - one.value
+    other_down, other_up = other.value - other.low, other.high - other.value
+    difference = one.value - other.value
+    low = difference - np.sqrt(max(down**2 - 2 * phi * down * other_up + other_up**2, 0))
+    high = difference + np.sqrt(max(up**2 - 2 * phi * up * other_down + other_down**2, 0))
+    return Estimate(float(difference), float(low), float(high), level, n, n, unit)
+
+
+def _correlation_of_pairs(first: np.ndarray, second: np.ndarray) -> float:
+    """Newcombe's phi of a 2 x 2 table, with his correction for continuity; 0 where a margin is empty."""
+    both, neither = int((first & second).sum()), int((~first & ~second).sum())
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    margins = (both + only_first, only_second + neither, both + only_second, only_first + neither)
+    if 0 in margins:
+        return 0.0
+    product = both * neither - only_first * only_second
+    corrected = max(product - len(first) / 2, 0) if product > 0 else product
+    return float(corrected / np.sqrt(np.prod(margins, dtype=np.float64)))
+
+
 def student(values: np.ndarray, level: float = 0.95, unit: str = "seed") -> Estimate:
     """Mean of n independent numbers with Student's interval, mean +- t_{n-1} s / sqrt(n).
 

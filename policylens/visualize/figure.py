@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policylens.stores.files import replacing
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -102,6 +103,14 @@ def empty(path: Path, title: str, note: str, why: str) -> None:
         axes = figure.subplots()
         axes.text(0.5, 0.5, why, ha="center", va="center", color="#555555")
         axes.set_axis_off()
+
+
+def whiskers(estimate: Mapping[str, Any]) -> tuple[float, np.ndarray]:
+    """An estimate's value, and how far its interval goes below and above it, (2, 1); 0 where there is none."""
+    import numpy as np
+
+    value, low, high = (np.nan if estimate[end] is None else estimate[end] for end in ("value", "low", "high"))
+    return value, np.nan_to_num([[value - low], [high - value]]).clip(0)
 
 
 def log_axis(axes: Axes, which: str) -> None:

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from policylens.visualize.figure import GREY, drawing
+from policylens.visualize.figure import GREY, drawing, whiskers
 
 RUNS = {
     "original": ("policy as it is", "#222222"),
@@ -44,10 +42,7 @@ def returns(path: Path, report: Mapping[str, Any], title: str) -> None:
 
 def _panel(axes: Any, runs: Mapping[str, Mapping[str, Any]]) -> None:
     for place, (name, (_, colour)) in enumerate(RUNS.items()):
-        value, low, high = (
-            np.nan if runs[name][part] is None else runs[name][part] for part in ("value", "low", "high")
-        )
-        arms = np.nan_to_num([[value - low], [high - value]]).clip(0)
+        value, arms = whiskers(runs[name])
         axes.errorbar(value, place, xerr=arms, fmt="o", color=colour, markersize=5, capsize=3)
         axes.text(value, place - 0.22, f"{value:.2f}", ha="center", va="bottom", fontsize=7.5, color="#444444")
     axes.set_ylim(-0.6, len(RUNS) - 0.4)

@@ -1,0 +1,83 @@
+"""From a block of config.yaml and a capture's rows to the candidates of a steering study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policylens.errors import UserError
+from policylens.interventions.latents import Latents
+from policylens.sae.activations import flattened
+from policylens.sae.base import SAE
+from policylens.steering.kinds import spelt_out
+from policylens.steering.moves import move_of
+from policylens.steering.study import Candidate
+from policylens.steering.targets import Target, contributing, direction_target, encoded, latents_target
+from policylens.stores.foreign import read_arrays
+
+Labels = Mapping[tuple[str, str], np.ndarray]
+"""(label set, label) -> (rows,) of the reference rows."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What targets are scaled by: activations (rows, *inner, d) per site, and labels of the same rows."""
+
+    activations: Mapping[str, np.ndarray]
+    labels: Labels
+
+
+def candidates(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Reference, device: str) -> list[Candidate]:
+    """Every target with every move. block: `steering` of config.yaml; saes: by site."""
+    moves = [move_of(single) for single in spelt_out(block["moves"])]
+    return [Candidate(target, move) for target in _targets(block, saes, reference, device) for move in moves]
+
+
+def _targets(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Reference, device: str) -> Iterator[Target]:
+    groups = block.get("groups", {})
+    for site, sae in saes.items():
+        rows = encoded(sae, reference.activations[site])
+        for latent in _latents(block.get("latents", 0), site, sae, rows):
+            yield latents_target(f"{site}-{latent}", site, sae, [latent], rows)
+        for name, group in groups.items():
+            if group["site"] == site:
+                yield latents_target(name, site, sae, group["latents"], rows)
+    for name, own in block.get("directions", {}).items():
+        activations = reference.activations[own["site"]]
+        vector = _from_file(own) if "file" in own else contrast(name, own, activations, reference.labels)
+        yield direction_target(name, own["site"], vector, activations, device)
+
+
+def _latents(wanted: int | Mapping[str, list[int]], site: str, sae: SAE, rows: Latents) -> list[int]:
+    """A number stands for so many that contribute most, 0 for all; a mapping lists them, site by site."""
+    return contributing(sae, rows, wanted) if isinstance(wanted, int) else list(wanted.get(site, []))
+
+
+def contrast(name: str, own: Mapping[str, Any], activations: np.ndarray, labels: Labels) -> np.ndarray:
+    """Mean activation where a label has one of the values `positive` less that where it has one of `negative`, (d,).
+
+    Raises UserError where there are no such rows.
+    """
+    values = labels[own["labels"], own["label"]]
+    if values.ndim > 1:
+        raise UserError(f"{name}: the label {own['label']!r} has {values.shape[1:]} values per row; one is needed")
+    means = []
+    for side in ("positive", "negative"):
+        chosen = np.isin(values, own[side])
+        if not chosen.any():
+            raise UserError(f"{name}: in none of the reference rows is the label {own['label']!r} one of {own[side]}")
+        means.append(flattened(activations[chosen]).mean(axis=0, dtype=np.float64))
+    return means[0] - means[1]
+
+
+def _from_file(own: Mapping[str, Any]) -> np.ndarray:
+    arrays, wanted = read_arrays(Path(own["file"])), own.get("array")
+    if wanted is None and len(arrays) == 1:
+        return np.squeeze(next(iter(arrays.values())))
+    if wanted not in arrays:
+        raise UserError(f"{own['file']}: which array is the direction? array: one of {', '.join(sorted(arrays))}")
+    return np.squeeze(arrays[wanted])

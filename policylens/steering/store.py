@@ -1,0 +1,44 @@
+"""`runs.zarr`: what every run of a steering study came to, episode by episode. docs/formats.md is normative."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from policylens.steering.study import CONTROLS, Found
+from policylens.stores.store import StoreWriter, read_root
+
+STORE = "runs.zarr"
+AXES = {
+    "choosing": ("run", "task", "episode"),
+    "confirming": ("run", "task", "episode"),
+    "controls": ("chosen", "kind", "direction", "task", "episode"),
+}
+
+
+def write_runs(path: Path, found: Found, attributes: Mapping[str, Any]) -> None:
+    """Write all runs. attributes: of the root; tasks, chosen and kinds are added."""
+    groups = {"choosing": found.choosing, "confirming": found.confirming, "controls": found.controls}
+    own = {"tasks": found.tasks, "chosen": found.chosen, "kinds": list(CONTROLS)}
+    with StoreWriter(path, "steering", {**attributes, **own}) as store:
+        for name, arrays in groups.items():
+            if arrays:
+                group = store.group(name)
+                for measure, values in arrays.items():
+                    group.column(measure, values.dtype, values.shape[1:], AXES[name], expected_rows=len(values))
+                group.append(arrays)
+
+
+def read_runs(path: Path) -> tuple[Found, Mapping[str, Any]]:
+    """The runs, and the root's attributes. Raises UserError if the store is not whole."""
+    import zarr
+
+    attributes = read_root(path)
+    groups: dict[str, dict[str, np.ndarray]] = {name: {} for name in AXES}
+    for array in attributes["arrays"]:
+        group, _, measure = array.partition("/")
+        groups[group][measure] = zarr.open_array(str(Path(path) / array), mode="r")[:]
+    return Found(tasks=attributes["tasks"], chosen=attributes["chosen"], **groups), attributes

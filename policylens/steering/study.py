@@ -1,0 +1,148 @@
+"""A steering study: try candidates, choose the best, confirm them on other episodes, beside random directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from policylens.errors import UserError
+from policylens.interventions.shelf import Arrays, Shelf
+from policylens.steering.edits import Steering
+from policylens.steering.goal import Goal, choose, goal_of
+from policylens.steering.moves import Move
+from policylens.steering.side_by_side import Work, side_by_side
+from policylens.steering.targets import Target
+from policylens.steering.world import World, stacked, tasks_of
+
+CONTROLS = ("isotropic", "covariance")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """goal: what candidates are chosen by. choosing, confirming: episodes of each. count: how many are confirmed.
+
+    directions: random ones of each kind, per confirmed candidate. control_episodes: of each, the first of those of
+    confirming. seed: of directions and resampled rows.
+    """
+
+    goal: Goal
+    choosing: int = 40
+    confirming: int = 200
+    count: int = 3
+    directions: int = 200
+    control_episodes: int = 10
+    seed: int = 0
+
+
+def settings_of(block: Mapping[str, Any]) -> Settings:
+    """From a block of config.yaml with its defaults filled in."""
+    return Settings(
+        goal=goal_of(block["goal"]),
+        choosing=block["episodes"]["choose"],
+        confirming=block["episodes"]["confirm"],
+        count=block["confirm"],
+        directions=block["controls"]["directions"],
+        control_episodes=min(block["controls"]["episodes"], block["episodes"]["confirm"]),
+        seed=block["seed"],
+    )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A target and what is done to it."""
+
+    target: Target
+    move: Move
+
+    @property
+    def name(self) -> str:
+        """As results are called."""
+        return f"{self.target.name}-{self.move.name}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """tasks: their names. chosen: places among the candidates, best first.
+
+    Measure -> array. choosing: (1 + candidates, tasks, episodes); row 0 is the policy as it is. confirming: (1 +
+    chosen, tasks, episodes). controls: (chosen, kinds, directions, tasks, episodes); empty if there are none.
+    """
+
+    tasks: list[str]
+    choosing: Arrays
+    chosen: list[int]
+    confirming: Arrays
+    controls: Arrays = field(default_factory=dict)
+
+
+def study(
+    world: World,
+    candidates: Sequence[Candidate],
+    settings: Settings,
+    directions: Mapping[str, Mapping[str, np.ndarray]],
+    shelf: Shelf,
+    workers: int = 1,
+) -> Found:
+    """Everything that the settings ask for, run by run; finished runs are kept on the shelf.
+
+    directions: site -> kind -> unit vectors (n, d). workers: processes side by side; the numbers do not depend on them.
+    """
+    names = [candidate.name for candidate in candidates]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UserError(f"two things to steer would both be called {sorted(twice)[0]!r}; name one of them otherwise")
+    first = range(settings.choosing)
+    runs = {"choose-plain": _plain(world, first)} | {
+        f"choose-{one.name}": _steered(world, one, first, settings.seed) for one in candidates
+    }
+    found = list(side_by_side(runs, shelf, workers, "choosing").values())
+    choosing = stacked(found)
+    taken = choose(settings.goal, _mean_of_tasks(choosing), [one.target.name for one in candidates], settings.count)
+    chosen = [candidates[place] for place in taken]
+    others = range(settings.choosing, settings.choosing + settings.confirming)
+    runs = {"confirm-plain": _plain(world, others)} | {
+        f"confirm-{one.name}": _steered(world, one, others, settings.seed) for one in chosen
+    }
+    confirming = stacked(list(side_by_side(runs, shelf, workers, "confirming").values()))
+    controls = _controls(world, chosen, settings, directions, shelf, workers) if chosen and settings.directions else {}
+    return Found(tasks_of(found[0]), choosing, taken, confirming, controls)
+
+
+def _controls(
+    world: World,
+    chosen: Sequence[Candidate],
+    settings: Settings,
+    directions: Mapping[str, Mapping[str, np.ndarray]],
+    shelf: Shelf,
+    workers: int,
+) -> Arrays:
+    episodes = range(settings.choosing, settings.choosing + settings.control_episodes)
+    runs = {
+        f"control-{one.name}-{kind}-{number:04d}": _steered(world, one, episodes, settings.seed, along)
+        for one in chosen
+        for kind in CONTROLS
+        for number, along in enumerate(directions[one.target.site][kind])
+    }
+    found = stacked(list(side_by_side(runs, shelf, workers, "controls").values()))
+    shape = (len(chosen), len(CONTROLS), settings.directions)
+    return {name: values.reshape(*shape, *values.shape[1:]) for name, values in found.items()}
+
+
+def _plain(world: World, episodes: range) -> Work:
+    return lambda: world.run({}, episodes)
+
+
+def _steered(world: World, candidate: Candidate, episodes: range, seed: int, along: np.ndarray | None = None) -> Work:
+    def work() -> Arrays:
+        vector = None if along is None else torch.from_numpy(along)
+        edit = Steering(candidate.target, candidate.move, seed, vector)
+        return world.run({candidate.target.site: edit}, episodes)
+
+    return work
+
+
+def _mean_of_tasks(results: Arrays) -> Arrays:
+    return {name: values.mean(axis=1) for name, values in results.items()}

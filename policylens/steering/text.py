@@ -1,0 +1,66 @@
+"""summary.txt: what a steering study says, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from policylens.steering.study import CONTROLS
+
+TOP = 5
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """record: index.json."""
+    goal, episodes = record["goal"], record["episodes"]
+    keep = "; ".join(f"{name} within {tolerance:g}" for name, tolerance in goal["keep"].items())
+    lines = [
+        f"Steering {record['steering']} of {record['policy']} / {record['checkpoint']}",
+        f"goal: {goal['measure']} {goal['change']}" + (f", {keep}" if keep else ""),
+        f"{len(record['candidates'])} candidates on {episodes['choose']} episodes; confirmed on {episodes['confirm']} "
+        f"others; random directions on {episodes['control']} of those",
+        "",
+        "policy as it is: " + _means({name: entry["value"] for name, entry in _first_task(record["plain"]["confirm"])}),
+        "",
+        "largest gains when choosing (kept: the rest stayed within its tolerance)",
+    ]
+    for one in sorted(record["candidates"], key=lambda entry: -entry["gain"])[:TOP]:
+        lines.append(
+            f"  {one['name']}: gain {one['gain']:.3g}{'' if one['kept'] else ', not kept'}; {_means(one['means'])}"
+        )
+    if not record["chosen"]:
+        return "\n".join([*lines, "", "no candidate gained anything and kept the rest: nothing to confirm"]) + "\n"
+    lines += ["", "on other episodes"]
+    for entry in record["chosen"]:
+        lines += _chosen(entry)
+    return "\n".join(lines) + "\n"
+
+
+def _chosen(entry: Mapping[str, Any]) -> list[str]:
+    verdict = entry["verdict"]
+    lines = [
+        f"  {entry['name']}: gain {_interval(entry['gain'])} ({'reached' if verdict['reached'] else 'not reached'})"
+    ]
+    for name, one in entry["keep"].items():
+        state = "kept" if one["within"] else "not shown to be kept"
+        lines.append(f"    {name}: {_interval(one['difference'])}, tolerance {one['tolerance']:g}: {state}")
+    for kind in CONTROLS if entry["controls"] else ():
+        own = entry["controls"][kind]
+        lines.append(
+            f"    {own['as_strong']} of {own['directions']} {kind} directions gain as much "
+            f"({own['as_strong_and_kept']} of them keep the rest); adjusted p {own['adjusted_p']:.3g}"
+        )
+    return lines
+
+
+def _first_task(tasks: Mapping[str, Any]) -> Any:
+    return next(iter(tasks.values())).items()
+
+
+def _means(means: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in means.items())
+
+
+def _interval(record: Mapping[str, Any]) -> str:
+    low, high = (("?" if record[end] is None else f"{record[end]:.3g}") for end in ("low", "high"))
+    return f"{record['value']:.3g} [{low}, {high}]"

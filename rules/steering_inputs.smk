@@ -1,0 +1,44 @@
+"""Input functions of steering."""
+
+
+def steering_block(wildcards):
+    return CONFIG[wildcards.policy].steerings[wildcards.steering]
+
+
+def steered(wildcards):
+    """The policy, the capture that sets the scale, the SAEs, and labels that directions are made from."""
+    block = steering_block(wildcards)
+    capture = CONFIG[wildcards.policy].captures[block["capture"]]
+    names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint, "capture": block["capture"]}
+    parts = CONFIG[wildcards.policy].parts(capture)
+    labels = [
+        template("labels").format(**names, source=capture["source"], labelset=labelset)
+        for labelset in steering_labels(block)
+    ]
+    return {
+        "record": template("checkpoint").format(**names),
+        "capture": template("capture").format(**names),
+        "parts": [template("capture_part").format(**names, part=part) for part in parts],
+        "saes": list(saes_of(wildcards, block["saes"]).values()),
+        "labels": labels,
+        "files": sorted({own["file"] for own in block.get("directions", {}).values() if "file" in own}),
+    }
+
+
+def steering_arguments(wildcards):
+    """Where the script finds what `steered` names, as arguments."""
+    found, block = steered(wildcards), steering_block(wildcards)
+    folder = os.path.dirname
+    words = ["--checkpoint", folder(found["record"]), "--capture", folder(found["capture"])]
+    for site, path in saes_of(wildcards, block["saes"]).items():
+        words += ["--sae", f"{site}={folder(path)}"]
+    for path in found["labels"]:
+        words += ["--labels", f"{labelset_of(path)}={folder(path)}"]
+    return words
+
+
+def steering_origin(wildcards):
+    """What index.json says of where it comes from."""
+    names = {name: wildcards[name] for name in ("policy", "checkpoint", "steering")}
+    measures = {**CONFIG[wildcards.policy].family.measures, DIVERGENCE: DISTURBANCE}
+    return as_json({**names, "block": steering_block(wildcards), "measures": measures})

@@ -1,0 +1,138 @@
+"""Run a policy in its environment while latents or directions are changed, and keep every run's results."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from policylens.console import main
+from policylens.errors import UserError
+from policylens.interventions.shelf import Shelf
+from policylens.policies.protocol import Policy
+from policylens.policies.registry import load_policy, require, room
+from policylens.project.steering import steered_sites
+from policylens.sae.activations import flattened, read_activations, rows_of_split
+from policylens.sae.base import SAE
+from policylens.sae.files import CONFIG, WEIGHTS, load_sae
+from policylens.sae.origin import check_fits
+from policylens.statistics.directions import covariance_factor, covariance_of, drawn_with, isotropic
+from policylens.steering.building import Reference, candidates
+from policylens.steering.reach import reach
+from policylens.steering.store import write_runs
+from policylens.steering.study import Candidate, settings_of, study
+from policylens.steering.world import World
+from policylens.stores.files import sha256_of_file
+from policylens.stores.provenance import provenance
+from policylens.stores.tables import INDEX, Table, open_table
+
+REACH_ROWS = 4096
+
+
+def program() -> None:
+    arguments = parse()
+    # More threads in one process and forked processes do not go together; runs are shared out among processes instead.
+    torch.set_num_threads(1)
+    block, settings = arguments.block, settings_of(arguments.block)
+    policy = load_policy(arguments.checkpoint, arguments.device)
+    family = policy.record["family"]
+    require(family, "returns", "steering")
+    capture = open_table(arguments.capture, arguments.row_space)
+    saes = {site: load_fitting(folder, site, policy, capture, arguments.device) for site, folder in arguments.saes}
+    reference = reference_of(arguments, capture)
+    made = candidates(block, saes, reference, arguments.device)
+    if not made:
+        raise UserError("there is nothing to steer: no latents, groups or directions")
+    origin = provenance_of(arguments, policy)
+    shelf = Shelf(arguments.out.with_name("unfinished"), json.dumps([origin, arguments.code, arguments.device]))
+    world = World(policy, room(family, "returns").returns, block["settings"], block["seed"])
+    directions = {
+        site: random_directions(reference.activations[site], settings.directions, settings.seed)
+        for site in reference.activations
+    }
+    found = study(world, made, settings, directions, shelf, arguments.threads)
+    described = [describe(one, reference, settings.seed) for one in made]
+    write_runs(arguments.out, found, {"provenance": origin, "candidates": described})
+    shelf.clear()
+
+
+def load_fitting(folder: Path, site: str, policy: Policy, capture: Table, device: str) -> SAE:
+    sae = load_sae(folder).to(device)
+    check_fits(folder, sae, site, capture)
+    if sae.cfg.output_site is not None:
+        raise UserError(f"{folder}: is a transcoder into {sae.cfg.output_site!r}: it has no latents to change")
+    if sae.cfg.checkpoint_sha256 not in (None, policy.record["weights"]["sha256"]):
+        raise UserError(f"{folder}: trained on another checkpoint's activations; give that checkpoint")
+    return sae
+
+
+def reference_of(arguments: argparse.Namespace, capture: Table) -> Reference:
+    rows = rows_of_split(capture, "train", arguments.block["rows"], arguments.block["seed"]).numbers
+    own = arguments.block.get("directions", {}).values()
+    tables = {name: open_table(folder, "step") for name, folder in arguments.labels}
+    return Reference(
+        {site: read_activations(capture.array(site), rows) for site in steered_sites(arguments.block)},
+        {(one["labels"], one["label"]): tables[one["labels"]].array(one["label"]).read(rows)
+         for one in own if "labels" in one},
+    )  # fmt: skip
+
+
+def random_directions(activations: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
+    if not count:
+        return {}
+    flat = flattened(activations)
+    found = {
+        "isotropic": isotropic(count, flat.shape[1], seed),
+        "covariance": drawn_with(covariance_factor(covariance_of(flat)), count, seed),
+    }
+    return {kind: vectors.astype(np.float32) for kind, vectors in found.items()}
+
+
+def describe(candidate: Candidate, reference: Reference, seed: int) -> dict:
+    target = candidate.target
+    activations = reference.activations[target.site][:REACH_ROWS]
+    return {
+        "name": candidate.name,
+        "target": target.name,
+        "site": target.site,
+        "latents": list(target.latents),
+        "move": candidate.move.name,
+        "unit": target.scale.unit.tolist(),
+        **reach(target, candidate.move, activations, seed),
+    }
+
+
+def provenance_of(arguments: argparse.Namespace, policy: Policy) -> dict:
+    inputs = {f"sae/{site}/{name}": sha256_of_file(folder / name) for site, folder in arguments.saes
+              for name in (CONFIG, WEIGHTS)}  # fmt: skip
+    inputs |= {f"labels/{name}": sha256_of_file(folder / INDEX) for name, folder in arguments.labels}
+    inputs["capture"] = sha256_of_file(arguments.capture / INDEX)
+    files = {own["file"] for own in arguments.block.get("directions", {}).values() if "file" in own}
+    inputs |= {f"direction/{Path(file).name}": sha256_of_file(Path(file)) for file in sorted(files)}
+    sha256 = policy.record["weights"]["sha256"]
+    return provenance(settings=arguments.block, seed=arguments.block["seed"], checkpoint_sha256=sha256, inputs=inputs)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True, type=Path, help="the policy's folder")
+    parser.add_argument("--capture", required=True, type=Path, help="folder of the capture that sets the scale")
+    parser.add_argument("--sae", default=[], action="append", help="SITE=FOLDER of an SAE whose latents are steered")
+    parser.add_argument("--labels", default=[], action="append", help="NAME=FOLDER of a label set for directions")
+    parser.add_argument("--row-space", default="step", help="of the sites, as the capture names it")
+    parser.add_argument("--block", required=True, type=json.loads, help="JSON: the block of config.yaml, complete")
+    parser.add_argument("--code", default="", help="digest of the code: other code's unfinished work is dropped")
+    parser.add_argument("--threads", type=int, default=1, help="processes side by side; they change no number")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", required=True, type=Path, help="store to write, runs.zarr")
+    arguments = parser.parse_args()
+    arguments.saes, arguments.labels = (
+        [(name, Path(folder)) for name, _, folder in (word.partition("=") for word in words)]
+        for words in (arguments.sae, arguments.labels)
+    )
+    return arguments
+
+
+if __name__ == "__main__":
+    main(program)
