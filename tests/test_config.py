@@ -103,6 +103,26 @@ def sound():
                     }
                 },
                 "interventions": {"causal": {"capture": "demo", "saes": {"block_1": "played/top"}, "modes": ["mean"]}},
+                "steering": {
+                    "weaker": {
+                        "capture": "demo",
+                        "saes": {"block_1": "played/top"},
+                        "latents": {"block_1": [1, 2]},
+                        "groups": {"both": {"site": "block_1", "latents": [1, 2]}},
+                        "directions": {
+                            "odd": {
+                                "site": "block_2",
+                                "labels": "truth",
+                                "label": "parity",
+                                "positive": [1],
+                                "negative": [0],
+                            }
+                        },
+                        "moves": ["zero", {"kind": "add", "strengths": [1, 2]}],
+                        "goal": {"measure": "return", "keep": {"divergence": 0.5}},
+                        "settings": {"opponents": ["random"]},
+                    }
+                },
             },
             "recorded": {
                 "family": "activations",
@@ -146,6 +166,7 @@ def test_the_sound_config_is_sound():
 OWN, BOARD = "policies.own", "policies.board"
 SWEEP = f"{OWN}.sae.sweep"
 CAUSAL = "policies.board.interventions.causal"
+WEAKER = "policies.board.steering.weaker"
 PLAYED = f"{BOARD}.sae.played"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
@@ -324,6 +345,37 @@ FAULTS = [
         {"causal": {"capture": "all", "saes": {"layer": "a/b"}}},
         "interventions.causal needs the capability 'run'",
     ),
+    # steering
+    (f"{WEAKER}.capture", "dem", f"{WEAKER}: there is no capture 'dem'; did you mean 'demo'?"),
+    (f"{WEAKER}.saes", {"block_1": "played/to"}, "no member 'to' of the sweep 'played'; did you mean 'top'?"),
+    (f"{WEAKER}.latents", {"block_2": [1]}, f"{WEAKER}.latents: there is no SAE at the site 'block_2'"),
+    (f"{WEAKER}.latents", [1, 2], "latents is how many of each SAE"),
+    (f"{WEAKER}.groups.both.site", "block_2", f"{WEAKER}.groups.both: there is no SAE at the site 'block_2'"),
+    (f"{WEAKER}.groups", {"../x": {"site": "block_1", "latents": [1]}}, "../x"),
+    (f"{WEAKER}.directions.odd.site", "embed", f"{WEAKER}: there is no site 'embed' in the capture 'demo'"),
+    (f"{WEAKER}.directions.odd.labels", "truths", f"{WEAKER}: there is no label set 'truths'; did you mean 'truth'?"),
+    (f"{WEAKER}.directions.odd.label", "empty", f"{WEAKER}.directions.odd: there is no label 'empty' in the set"),
+    (
+        f"{WEAKER}.directions.odd",
+        {"site": "block_1"},
+        "a direction has labels, label, positive and negative, or a file",
+    ),
+    (
+        f"{WEAKER}.directions.odd",
+        {"site": "block_1", "file": "no.npz"},
+        f"{WEAKER}.directions.odd: there is no file no",
+    ),
+    (f"{WEAKER}.moves", ["ablate"], f"{WEAKER}.moves: there is no move 'ablate'; there are: zero, mean"),
+    (f"{WEAKER}.moves", [{"kind": "add"}], f"{WEAKER}.moves: the move 'add' needs strengths alone"),
+    (f"{WEAKER}.goal.measure", "wins", f"{WEAKER}.goal: there is no measure 'wins' of the family 'othello'"),
+    (f"{WEAKER}.goal.keep", {"discz": 1}, "no measure 'discz' of the family 'othello'; did you mean 'discs'?"),
+    (f"{WEAKER}.settings", {"oponents": ["random"]}, f"{WEAKER}: settings: unknown key 'oponents'"),
+    (f"{WEAKER}.controls", {"directions": 50}, "50: at least 200 random directions are needed"),
+    (
+        "policies.own.steering",
+        {"x": {"capture": "both", "moves": ["zero"], "goal": {"measure": "return"}}},
+        "policies.own.steering.x needs the capability 'returns'",
+    ),
     (f"{SWEEP}.evaluation", {"split": "all"}, f"{SWEEP}.evaluation.split: 'all' holds rows that 'plain' is trained on"),
     # layouts
     (f"{OWN}.sources.files.layout", {"axes": ["episode"]}, f"{OWN}.sources.files.layout.axes: "),
@@ -378,7 +430,7 @@ def test_a_sweep_of_imports_has_no_training():
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
-    del config["policies"]["board"]["interventions"]
+    del config["policies"]["board"]["interventions"], config["policies"]["board"]["steering"]
     config["policies"]["board"]["sae"] = {
         "known": {
             "capture": capture,
@@ -469,7 +521,8 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
-    del config["policies"]["board"]["sae"], config["policies"]["board"]["interventions"]
+    for block in ("sae", "interventions", "steering"):
+        del config["policies"]["board"][block]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None
     built = place / "results" / "board" / "final" / "checkpoint"

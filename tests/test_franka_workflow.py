@@ -27,8 +27,25 @@ POLICY = {
             "evaluation": {"closed_loop": {"episodes": 20, "settings": {"horizon": 10}}},
         }
     },
+    "steering": {
+        "weaker": {
+            "capture": "played",
+            "saes": {"actor_mlp_1": "sweep/top"},
+            "directions": {
+                "later": {
+                    "site": "actor_mlp_1",
+                    "labels": "drawer",
+                    "label": "phase",
+                    "positive": [1, 2],
+                    "negative": [0],
+                }
+            },
+            "moves": ["zero"],
+            "goal": {"measure": "return"},
+        }
+    },
 }
-SIMULATED = {"record_source", "train_policy", "measure_strength", "measure_return"}
+SIMULATED = {"record_source", "train_policy", "measure_strength", "measure_return", "steer"}
 SHELL = re.compile(r"envs/run (\w+) python \S*workflow_scripts/(\w+)\.py")
 
 
@@ -57,8 +74,10 @@ def test_what_simulates_runs_where_the_simulator_is(project):
         "results/arm/small/strength/quick/strength.json",
         "results/arm/sources/played/labels/drawer/index.json",
         "results/training/arm/short/training_log.csv",
+        "results/arm/small/steering/weaker/index.json",
     )
     assert found.keys() >= SIMULATED | {"import_checkpoint", "capture", "label_source", "train_sweep", "evaluate_sae"}
+    assert "analyse_steering" in found
     assert {script for script, names in found.items() if "franka" in names} == SIMULATED
     assert all(len(names) == 1 for names in found.values())
 
