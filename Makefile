@@ -37,8 +37,7 @@ reproduce-franka:
 	@test -n "$(ASSETS)" || { echo "usage: make reproduce-franka ASSETS=<folder>; see docs/franka_published.md" >&2; exit 1; }
 	@envs/run core true & envs/run workflow true; wait $$!
 	@envs/run core python examples/franka_eureka/prepare.py --assets "$(ASSETS)" --out build/franka_eureka
-	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile build/franka_eureka/config.yaml -- \
-	    $(PUBLISHED)/sae/published/index.json $(PUBLISHED)/interventions/published/index.json
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile build/franka_eureka/config.yaml -- demo
 	@envs/run core python examples/franka_eureka/compare.py --assets "$(ASSETS)" --results $(PUBLISHED)
 
 test: lint

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +22,9 @@ import torch
 import zarr
 from capture_growth import growth
 from capture_settings import TRANSFORMER, WIDE, Setting, run_capture, run_forward
-from rounds import clearing, interleaved, median, ratio, report, timed, verdict
+from rounds import clearing, conclude, interleaved, median, ratio, timed, verdict
 
 from policylens.console import main
-from policylens.stores.files import write_json
 
 COST_BOUND = 1.15
 MEMORY_FOLDER = Path("/dev/shm")
@@ -46,11 +44,7 @@ def program() -> None:
         results = growth(arguments.grow_rows, *repeats, arguments.threads, folder)
         results += cost(TRANSFORMER, arguments.sequences, *repeats, folder)
         results += cost(WIDE, arguments.rows, *repeats, folder)
-    report(results)
-    if arguments.out:
-        write_json(arguments.out, {"threads": arguments.threads, "rounds": arguments.rounds, "results": results})
-    if not arguments.no_check and not all(result["met"] for result in results):
-        sys.exit("a bound was missed")
+    conclude(results, arguments)
 
 
 def parse() -> argparse.Namespace:

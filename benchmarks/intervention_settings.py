@@ -67,7 +67,8 @@ def franka(assets: Path | None) -> Case:
     if assets is None:
         policy = _random_franka()
         batch = {"observations": np.random.default_rng(0).normal(size=(3712, 23)).astype(np.float32)}
-        settings = {"architecture": "plain_l1", "latents": 512, "sparsity": 0.4, "steps": 400, "batch_rows": 256}
+        # As many latents are active as in the published SAE, since that is what interventions cost.
+        settings = {"architecture": "topk", "latents": 512, "k": 9, "steps": 400, "batch_rows": 256}
         saes = _trained(policy, sites, batch, settings)
         return Case(f"{name} (stand-in)", 1 / 20, policy, sites[0], saes, batch, np.repeat(np.arange(64), 58))
     with tempfile.TemporaryDirectory() as folder:
@@ -81,18 +82,12 @@ def franka(assets: Path | None) -> Case:
 
 
 def _random_franka() -> Policy:
-    from policylens.policies.franka.policy import build, shapes
+    from policylens.policies.franka.initial import full_architecture, initial_tensors
+    from policylens.policies.franka.policy import build
 
-    architecture = {
-        "observations": 23, "hidden": [256, 128, 64], "critic": [], "actions": 9, "head": "gaussian",
-        "log_std": "constant", "activation": "elu", "clip": 5.0, "normalised": False, "returns": False,
-    }  # fmt: skip
-    generator = torch.Generator().manual_seed(0)
-    tensors = {
-        name: torch.randn(shape, generator=generator) / shape[-1] ** 0.5 for name, shape in shapes(architecture).items()
-    }
+    architecture = full_architecture({"kind": "mlp"})
     record = {"family": "franka", "architecture": architecture, "weights": {"sha256": "0" * 64}}
-    return build(record, tensors)
+    return build(record, initial_tensors(architecture, 0))
 
 
 @torch.no_grad()

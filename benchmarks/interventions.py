@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from intervention_settings import Case, franka, othello
-from rounds import interleaved, median, ratio, report, timed, verdict
+from rounds import conclude, interleaved, median, ratio, timed, verdict
 from torch.utils.flop_counter import FlopCounterMode
 
 from policylens.console import main
@@ -31,7 +31,6 @@ from policylens.interventions.modes import Mode
 from policylens.interventions.study import chosen
 from policylens.interventions.subject import Subject
 from policylens.progress import say
-from policylens.stores.files import write_json
 
 TOLERANCE = 1e-5
 CEILING_SIZE = 2048
@@ -44,11 +43,7 @@ def program() -> None:
     results = []
     for case in (othello(arguments.rows, arguments.latents), franka(arguments.assets)):
         results += compared(case, arguments)
-    report(results)
-    if arguments.out:
-        write_json(arguments.out, {"threads": arguments.threads, "rounds": arguments.rounds, "results": results})
-    if not arguments.no_check and not all(result["met"] for result in results):
-        sys.exit("a bound was missed")
+    conclude(results, arguments)
 
 
 def parse() -> argparse.Namespace:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +14,7 @@ from statistics import median
 from neighbours import undisturbed
 
 from policylens.progress import progress
+from policylens.stores.files import write_json
 
 Way = Callable[[], float]
 """Does something and returns how many seconds it took."""
@@ -76,6 +79,18 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
 def verdict(found: Ratio, bound: float | None) -> dict[str, object]:
     """The entries of a result that say how a ratio compares with its bound; None: it is only reported."""
     return {"ratio": asdict(found), "bound": bound, "met": bound is None or found.median <= bound}
+
+
+def conclude(results: Sequence[Mapping[str, object]], arguments: argparse.Namespace) -> None:
+    """Print the results, write them if asked to, and end with exit status 1 where a bound was missed.
+
+    arguments: threads, rounds; out, the JSON file to write, or None; no_check, to succeed whatever was found.
+    """
+    report(results)
+    if arguments.out:
+        write_json(arguments.out, {"threads": arguments.threads, "rounds": arguments.rounds, "results": results})
+    if not arguments.no_check and not all(result["met"] for result in results):
+        sys.exit("a bound was missed")
 
 
 def report(results: Sequence[Mapping[str, object]]) -> None:

@@ -180,7 +180,7 @@ def test_a_pickle_with_foreign_classes_is_refused_by_name(tmp_path):
 
 
 def test_options_are_checked(tmp_path):
-    with refused("activation", "'sigmoid' is not one of"):
+    with refused("options.activation is 'sigmoid'; it must be one of elu, relu"):
         read(saved(tmp_path / "made.pth"), {"activation": "sigmoid"})
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from interventions_made import sae_of
 from support import REPOSITORY, run, script_command
 
 from policylens.evaluation.reconstruction import row_table
@@ -12,9 +13,12 @@ from policylens.interventions.modes import Mode
 from policylens.interventions.subject import Subject
 from policylens.policies.importing import import_checkpoint
 from policylens.policies.registry import load_policy
+from policylens.project.config import load_config
+from policylens.project.paths import check_targets
 from policylens.sae.interchange.importing import import_sae
 from policylens.statistics.resampling import Resampling
 
+EXAMPLE = REPOSITORY / "examples" / "franka_eureka"
 ASSETS = REPOSITORY.parent / "shared" / "assets" / "franka_eureka"
 SITES = ("actor_mlp_1", "actor_mlp_3")
 EPISODES = np.repeat(np.arange(64), 58)
@@ -69,10 +73,45 @@ def test_the_effects_of_ablation_come_out(policy, observations, saes):
     np.testing.assert_allclose(norms[strongest], [0.3657, 0.2463, 0.1959, 0.1721, 0.1615], atol=5e-5)
 
 
+def prepared(assets, out):
+    """The result of laying the assets out."""
+    words = [script_command("intervene")[0], str(EXAMPLE / "prepare.py"), "--assets", str(assets), "--out", str(out)]
+    return run(words)
+
+
+@needs_assets
+def test_what_is_laid_out_is_a_sound_config_with_the_recipe(tmp_path):
+    assert prepared(ASSETS, tmp_path).returncode == 0
+    config = load_config(tmp_path / "config.yaml")
+    check_targets(config, config.demo)
+    sweeps = config["franka_eureka"].sweeps
+    for site, latents in (("actor_mlp_1", 512), ("actor_mlp_3", 256), ("actor_mlp_5", 128)):
+        member = sweeps[f"recipe_{site}"]["members"]["seed_2"]
+        told = {name: member[name] for name in ("architecture", "latents", "sparsity", "steps", "batch_rows", "seed")}
+        assert list(told.values()) == ["plain_l1", latents, 0.4, 2900, 256, 2]
+        assert not member["centre"]
+        assert not member["rescale"]
+
+
+def test_the_recipes_statistics_are_those_of_the_rows(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLE)
+    import recipe
+
+    sae, x = sae_of(3, latents=6, dtype=torch.float32), torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    sae.tensors["b_enc"][[1, 4]] = -1e3
+    found = recipe.statistics(sae, x)
+    f = torch.relu(x @ sae.W_enc + sae.b_enc).numpy()
+    assert found.dead == pytest.approx(100 * (f == 0).all(0).mean())
+    assert found.active == pytest.approx((f > 0).sum() / 40)
+    error = x.numpy() - f @ sae.W_dec.numpy() - sae.tensors["b_dec"].numpy()
+    assert found.loss == pytest.approx((error**2).mean(), rel=1e-5)
+    assert found.explained == pytest.approx(1 - (error**2).mean() / x.numpy().var(0).mean(), rel=1e-4)
+    assert found.mean == pytest.approx(f.mean(), rel=1e-5)
+    assert found.decoded == pytest.approx((f * np.linalg.norm(sae.W_dec.numpy(), axis=1)).mean(), rel=1e-5)
+
+
 def test_assets_that_lack_a_file_are_one_clear_line(tmp_path):
-    program = str(REPOSITORY / "examples" / "franka_eureka" / "prepare.py")
-    words = [script_command("intervene")[0], program, "--assets", str(tmp_path), "--out", str(tmp_path / "out")]
-    result = run(words)
+    result = prepared(tmp_path, tmp_path / "out")
     assert result.returncode == 1
     assert result.stderr.strip().splitlines() == [
         f"error: {tmp_path}: has no FrankaCabinetGPT_epoch__eval.pth; docs/franka_published.md says where to get it"

@@ -259,7 +259,9 @@ def test_wrong_options_are_named(small_original):
     options_refused(small_original, "unknown key 'site'; did you mean 'sites'?", site={})
     options_refused(small_original, "no submodule 'frist'; it has: first", sites={"frist": WIDTH})
     options_refused(small_original, "both be the site 'first_0'", sites={"first.0": WIDTH, "first_0": WIDTH})
-    options_refused(small_original, "'8' is not of type 'integer'", sites={"first": "8"})
+    options_refused(
+        small_original, "options.sites.first is '8'; it must be a whole number, at least 1", sites={"first": "8"}
+    )
     options_refused(small_original, "options.sites", sites={})
 
 

@@ -527,7 +527,7 @@ def test_transcoders_as_state_dicts(tmp_path):
         (lambda t: t.update(threshold=torch.ones(3)), {}, ("'threshold' has shape [3]",)),
         (lambda t: t.update(W_enc=torch.ones(D, M) / 0), {}, ("'W_enc'", "NaN or infinity")),
         (lambda t: t.update(b_enc=torch.full((M,), 1e300, dtype=torch.float64)), {}, ("'b_enc'", "float32")),
-        (lambda t: None, {"k": 0}, ("k: 0",)),
+        (lambda t: None, {"k": 0}, ("k is 0; it must be a whole number, at least 1",)),
         (lambda t: None, {"sacle": 1}, ("unknown key 'sacle'", "'scale'")),
     ],
 )
@@ -663,7 +663,11 @@ def test_a_file_that_says_what_it_is_needs_no_options(tmp_path):
     export_sae(tmp_path / "ours", "state_dict", tmp_path / "sae.safetensors")
     with refused("sae.safetensors", "says itself what it is", "subtract_b_dec"):
         import_sae(tmp_path / "sae.safetensors", {"subtract_b_dec": False})
-    for text, part in (("{", "not JSON"), ("[]", "[] is not of type 'object'"), ('{"settings": {}}', "is missing")):
+    for text, part in (
+        ("{", "not JSON"),
+        ("[]", "this is []; it must be a mapping"),
+        ('{"settings": {}}', "is missing"),
+    ):
         save_file(usual(), tmp_path / "sae.safetensors", {"policylens": text})
         with refused("sae.safetensors: ", "metadata 'policylens'", part):
             import_sae(tmp_path / "sae.safetensors")

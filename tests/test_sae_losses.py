@@ -232,7 +232,10 @@ def test_settings_are_filled_in_and_checked():
         ({"architecture": "topk", "latents": 4}, ["'k' is missing"]),
         ({"architecture": "topk", "latents": 4, "k": 2, "sparsty": 1}, ["sparsty"]),
         ({"architecture": "standard", "latents": 0, "sparsity": 1}, ["latents", "0"]),
-        ({"architecture": "standard", "latents": 4, "sparsity": -1}, ["sparsity: -1 is less than the minimum of 0"]),
+        (
+            {"architecture": "standard", "latents": 4, "sparsity": -1},
+            ["sparsity is -1; it must be a number, at least 0"],
+        ),
         ({"architecture": "gated", "latents": 4, "sparsity": float("nan")}, ["sparsity is nan", "finite"]),
         ({"architecture": "tied", "latents": 4, "sparsity": 1, "output_site": "b"}, ["tied", "output_site"]),
         ({"architecture": "transcoder", "latents": 4, "sparsity": 1}, ["'output_site' is missing"]),

@@ -16,6 +16,7 @@ from policylens.interventions.effects import write_effects
 from policylens.interventions.shelf import Shelf
 from policylens.interventions.study import Settings, settings_of, study
 from policylens.interventions.subject import BATCH_ROWS, Subject
+from policylens.policies.checkpoint import read_record
 from policylens.policies.protocol import Batch, Policy
 from policylens.policies.registry import load_policy
 from policylens.sae.activations import rows_of_split
@@ -32,9 +33,9 @@ def program() -> None:
     origin = provenance_of(arguments)
     stamp = json.dumps([origin, arguments.code, arguments.site, arguments.threads, arguments.device], sort_keys=True)
     shelf = Shelf(arguments.out.with_name("unfinished"), stamp)
-    subject, rows = subject_of(arguments, settings)
-    found = study(subject, settings, shelf)
     capture = open_table(arguments.capture, arguments.row_space)
+    subject, rows = subject_of(arguments, settings, capture)
+    found = study(subject, settings, shelf)
     for name, arrays in found.groups.items():
         if name.endswith("_rows"):
             numbers = rows[arrays.pop("place")]
@@ -55,9 +56,9 @@ def program() -> None:
     shelf.clear()
 
 
-def subject_of(arguments: argparse.Namespace, settings: Settings) -> tuple[Subject, np.ndarray]:
+def subject_of(arguments: argparse.Namespace, settings: Settings, capture: Table) -> tuple[Subject, np.ndarray]:
     """What is intervened on, and the numbers of its rows in the capture."""
-    capture, source = open_table(arguments.capture, arguments.row_space), open_table(arguments.source)
+    source = open_table(arguments.source)
     rows = rows_of_split(capture, arguments.split, arguments.rows, arguments.seed)
     order = np.argsort(rows.episodes, kind="stable")
     numbers, episodes = rows.numbers[order], rows.episodes[order]
@@ -80,8 +81,7 @@ def provenance_of(arguments: argparse.Namespace) -> dict:
               for name in (CONFIG, WEIGHTS)}  # fmt: skip
     inputs |= {"capture": sha256_of_file(arguments.capture / INDEX), "source": sha256_of_file(arguments.source / INDEX)}
     settings = {**arguments.settings, "split": arguments.split, "rows": arguments.rows}
-    checkpoint = json.loads((arguments.checkpoint / "policy.json").read_text(encoding="utf-8"))
-    sha256 = checkpoint["weights"]["sha256"]
+    sha256 = read_record(arguments.checkpoint)["weights"]["sha256"]
     return provenance(settings=settings, seed=arguments.seed, checkpoint_sha256=sha256, inputs=inputs)
 
 

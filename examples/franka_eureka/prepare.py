@@ -10,12 +10,14 @@ import argparse
 import shutil
 from pathlib import Path
 
+import recipe
 import yaml
 
 from policylens.console import main
 from policylens.errors import UserError
 
 POLICY = "FrankaCabinetGPT_epoch__eval"
+RESULTS = "results/franka_eureka/published"
 SITES = ("actor_mlp_1", "actor_mlp_3", "actor_mlp_5")
 
 
@@ -39,19 +41,28 @@ def program() -> None:
 
 
 def config(folder: Path, sites: list[str]) -> dict:
-    """Everything is measured on all recorded rows, as the published figures were."""
+    """Blocks for what was published and for its recipe trained anew; `demo` is all that compare.py looks at.
+
+    What was published is measured on all recorded rows, as the published figures were.
+    """
+    source = {
+        "import": [f"{folder}/{POLICY}.npz"],
+        "layout": {"axes": ["step", "episode"], "names": {"observations": "pre_norm_obs"}},
+    }
+    again = recipe.blocks(source)
     return {
+        "demo": [
+            f"{RESULTS}/sae/published/index.json",
+            f"{RESULTS}/interventions/published/index.json",
+            *recipe.targets(RESULTS),
+        ],
         "policies": {
             "franka_eureka": {
                 "family": "franka",
                 "checkpoints": {"published": {"path": f"{folder}/{POLICY}.pth"}},
-                "sources": {
-                    "rollout": {
-                        "import": [f"{folder}/{POLICY}.npz"],
-                        "layout": {"axes": ["step", "episode"], "names": {"observations": "pre_norm_obs"}},
-                    }
-                },
-                "captures": {"rollout": {"source": "rollout", "sites": list(SITES), "dtype": "float32"}},
+                "sources": {"rollout": source} | again["sources"],
+                "captures": {"rollout": {"source": "rollout", "sites": list(SITES), "dtype": "float32"}}
+                | again["captures"],
                 "sae": {
                     "published": {
                         "capture": "rollout",
@@ -59,7 +70,8 @@ def config(folder: Path, sites: list[str]) -> dict:
                         "evaluation": {"split": "all"},
                         "members": {"published": {"import": f"{folder}/sae_{{}}.safetensors", "subtract_b_dec": True}},
                     }
-                },
+                }
+                | again["sae"],
                 "interventions": {
                     "published": {
                         "capture": "rollout",
@@ -71,7 +83,7 @@ def config(folder: Path, sites: list[str]) -> dict:
                     }
                 },
             }
-        }
+        },
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from policylens.errors import UserError
@@ -91,8 +90,3 @@ class Latents:
             mine = self.rows[self.starts[latent] : self.starts[latent + 1]]
             found[latent] = 1 + np.count_nonzero(mine[1:] != mine[:-1])
         return found / self.shape[0]
-
-
-def batched(rows: Tensor, size: int) -> Iterable[Tensor]:
-    """Consecutive pieces of at most `size` rows."""
-    return torch.split(rows, size)

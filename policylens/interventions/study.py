@@ -37,8 +37,8 @@ class Settings:
 
 
 def settings_of(block: Mapping[str, Any], seed: int) -> Settings:
-    """From a block of config.yaml."""
-    own = {key: block[key] for key in ("features", "controls", "controlled", "keep_rows") if key in block}
+    """From the part of a block of config.yaml that `policylens.project.interventions.own_settings` gives."""
+    own = {key: value for key, value in block.items() if key != "modes"}
     modes = tuple(mode_of(entry) for entry in block.get("modes", ["zero"]))
     names = [mode.name for mode in modes]
     for name in names:

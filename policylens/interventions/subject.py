@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,7 @@ class Subject:
         _check(policy, site, self.sae)
         self.episodes, self.donors = Episodes.of(episodes), donors
         self.start, self._onward = policy.affine(site) or (site, None)
-        self._rest: dict[str, Carry] = {}
-        self._passed = self._run(list(batches), saes)
+        self._passed = self._run(batches, saes)
         if len(self._passed.activation) != len(episodes):
             raise UserError(f"{len(self._passed.activation)} rows of observations for {len(episodes)} rows of episodes")
         self.latents = Latents.of(self._encode(piece) for piece in self._passed.activation.split(BATCH_ROWS))
@@ -102,38 +102,54 @@ class Subject:
         return f.reshape(len(x), -1, f.shape[-1])
 
     @torch.no_grad()
-    def _run(self, batches: Sequence[Batch], saes: Mapping[str, SAE]) -> Baseline:
-        if not batches:
+    def _run(self, batches: Iterable[Batch], saes: Mapping[str, SAE]) -> Baseline:
+        batches = iter(batches)
+        first = next(batches, None)
+        if first is None:
             raise UserError("there are no rows to intervene on")
         # Only a pass tells in which order sites are computed, where a policy's inside is not known.
-        order = list(self.policy.run(batches[0], read=[name for name in saes if name in self.policy.sites]).reads)
+        order = list(self.policy.run(first, read=[name for name in saes if name in self.policy.sites]).reads)
         self.outcomes = Outcomes(self.policy, order, self.site, saes)
-        read = [self.site, self.start, *self.outcomes.sites]
-        passes = [self.policy.run(batch, read=read) for batch in batches]
-        counts = [len(found.reads[self.site]) for found in passes]
-        for site in (self.site, self.start):
-            self._rest[site] = joined_carries(
-                [_without(found.cache[site], self.policy.entry(site)) for found in passes], counts
-            )
-        return self._baseline([found.reads[self.site] for found in passes], passes)
+        counts: list[int] = []
+        rests: dict[str, list[Carry]] = {self.site: [], self.start: []}
+        baseline = self._baseline(self._passes(chain([first], batches), counts, rests))
+        self._rest = {site: joined_carries(parts, counts) for site, parts in rests.items()}
+        return baseline
+
+    def _passes(
+        self, batches: Iterable[Batch], counts: list[int], rests: Mapping[str, list[Carry]]
+    ) -> Iterator[tuple[Tensor, Pass]]:
+        """The site's activation and the pass of each batch; keeps rows' counts and, per site of `rests`, the carry."""
+        for batch in batches:
+            found = self.policy.run(batch, read=[self.site, self.start, *self.outcomes.sites])
+            counts.append(len(found.reads[self.site]))
+            for site, parts in rests.items():
+                parts.append(_without(found.cache[site], self.policy.entry(site)))
+            yield found.reads[self.site], found
 
     @torch.no_grad()
     def _reconstructed(self) -> Baseline:
-        activations, passes = [], []
+        return self._baseline(self._spliced_passes())
+
+    def _spliced_passes(self) -> Iterator[tuple[Tensor, Pass]]:
+        """The SAE's reconstruction and the pass with it, of each batch of rows."""
         for rows in torch.arange(self.n_rows).split(BATCH_ROWS):
             before = self.activation[rows]
             x = self.sae(before.to(self.sae.W_enc.dtype)).to(before.dtype).reshape(before.shape)
-            activations.append(x)
-            passes.append(self.resumed(self.site, rows, x, [self.start, *self.outcomes.sites]))
-        return self._baseline(activations, passes)
+            yield x, self.resumed(self.site, rows, x, [self.start, *self.outcomes.sites])
 
-    def _baseline(self, activations: Sequence[Tensor], passes: Sequence[Pass]) -> Baseline:
-        starts = activations if self.start == self.site else [found.reads[self.start] for found in passes]
-        outcomes = joined([as_arrays(self.outcomes.of(found, found.heads)) for found in passes])
-        heads = joined_heads([found.heads for found in passes])
-        activation = torch.cat(list(activations))
-        start = activation if self.start == self.site else torch.cat(list(starts))
-        return Baseline(activation, start, heads, outcomes)
+    def _baseline(self, passes: Iterable[tuple[Tensor, Pass]]) -> Baseline:
+        """Of passes in turn, with the site's activation in each: of their other reads no more than one is in memory."""
+        activations, starts, outcomes, heads = [], [], [], []
+        for activation, found in passes:
+            activations.append(activation)
+            if self.start != self.site:
+                starts.append(found.reads[self.start])
+            outcomes.append(as_arrays(self.outcomes.of(found, found.heads)))
+            heads.append(found.heads)
+        activation = torch.cat(activations)
+        start = torch.cat(starts) if starts else activation
+        return Baseline(activation, start, joined_heads(heads), joined(outcomes))
 
 
 def _without(carry: Mapping[str, Any], entry: str) -> Carry:

@@ -7,7 +7,6 @@ together can tell: names that no block has, sites that the policy lacks, capabil
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from policylens.project.sweeps import (
     trained_members,
 )
 from policylens.steering.kinds import spelt_out
+from policylens.stores.faults import did_you_mean
 from policylens.stores.files import read_json
 from policylens.stores.foreign import check_suffix
 from policylens.stores.names import check_name
@@ -248,9 +248,9 @@ def _known(name: str, known: Iterable[str], where: str, what: str, among: str = 
     known = list(known)
     if name in known:
         return name
-    close = difflib.get_close_matches(name, known, n=1)
+    close = did_you_mean(name, known)
     listed = f"there are: {', '.join(known) or 'none'}"
-    hint = f"did you mean {close[0]!r}?" + (f" {listed}" if len(known) <= FEW else "") if close else listed
+    hint = close + (f" {listed}" if len(known) <= FEW else "") if close else listed
     raise UserError(f"{where}: there is no {what} {name!r}{among}; {hint}")
 
 

@@ -6,13 +6,13 @@ has one default. A new architecture adds its own settings to `OWN` and its defau
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from policylens.errors import UserError
+from policylens.stores.faults import did_you_mean
 from policylens.stores.schemas import check_value
 
 COUNT = {"type": "integer", "minimum": 1}
@@ -262,9 +262,8 @@ def check_architecture(name: Any, source: str) -> None:
     """UserError naming the nearest architecture unless there is one of this name."""
     if isinstance(name, str) and name in OWN:
         return
-    close = difflib.get_close_matches(str(name).lower(), ARCHITECTURES, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise UserError(f"{source}: architecture {name!r} is not known; {hint}there are: {', '.join(ARCHITECTURES)}")
+    hints = [did_you_mean(str(name).lower(), ARCHITECTURES), f"there are: {', '.join(ARCHITECTURES)}"]
+    raise UserError(f"{source}: architecture {name!r} is not known; {' '.join(filter(None, hints))}")
 
 
 def _check(filled: Mapping[str, Any], source: str) -> None:

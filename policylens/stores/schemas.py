@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from policylens.errors import UserError
+from policylens.stores.faults import sentence
 
 FOLDER = Path(__file__).resolve().parents[2] / "schemas"
 
@@ -37,23 +38,4 @@ def check_value(rules: dict[str, Any], value: Any, source: Path | str, at: Itera
     error = best_match(Draft202012Validator(rules).iter_errors(value))
     if error is not None:
         place = ".".join([*at, *(str(part) for part in error.absolute_path)])
-        raise UserError(f"{source}: {place + ': ' if place else ''}{_plain(error)}")
-
-
-def _plain(error: Any) -> str:
-    """A validator's message as a person would say it."""
-    import difflib
-
-    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = list(error.schema.get("properties", {}))
-        unknown = [key for key in error.instance if key not in known]
-        if unknown and known:
-            close = difflib.get_close_matches(str(unknown[0]), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(known))}"
-            return f"unknown key {unknown[0]!r}; {hint}"
-    if error.validator == "required":
-        return error.message.replace("is a required property", "is missing")
-    message = error.schema.get("x-message") if isinstance(error.schema, dict) else None
-    if message is None:
-        return error.message
-    return message if isinstance(error.instance, dict) else f"{error.instance!r}: {message}"
+        raise UserError(f"{source}: {sentence(error, place)}")

@@ -36,7 +36,7 @@ DPI = 150
 HEADING = 0.55
 """Inches at the top for title and note."""
 LAYOUTS = 3
-"""A title that is made narrower makes room, and axes move: so often texts are fitted anew."""
+"""A title that is made narrower makes room, and axes move: so often at most is a figure laid out anew."""
 MARGIN = 8
 """Pixels between neighbouring texts."""
 SMALLEST = 6.5
@@ -63,18 +63,29 @@ def drawing(path: Path, width: float, height: float, title: str, note: str) -> I
         figure.text(y=1 - 0.08 / height, s=title, fontsize=12, fontweight="bold", **heading)
         figure.text(y=1 - 0.31 / height, s=note, fontsize=8.5, color="#555555", **heading)
         yield figure
-        for _ in range(LAYOUTS):
-            _fit_texts(figure)
+        _settle(figure)
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _fit_texts(figure: Figure) -> None:
-    """Make the heading no wider than the figure, and titles of axes no wider than their share of it."""
+def _settle(figure: Figure) -> None:
+    """Lay the figure out and fit its texts, until neither texts nor axes move or it has been done `LAYOUTS` times."""
+    before = None
+    for _ in range(LAYOUTS):
+        changed = _fit_texts(figure)
+        places = [axes.get_position(original).bounds for axes in figure.axes for original in (False, True)]
+        if not changed and places == before:
+            return
+        before = places
+
+
+def _fit_texts(figure: Figure) -> bool:
+    """Make the heading no wider than the figure, and titles of axes no wider than their share; whether any was not."""
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
-    for text in figure.texts:
-        _shrink(text, figure.bbox.x1 - text.get_window_extent(renderer).x0 - MARGIN, renderer)
+    changed = [
+        _shrink(text, figure.bbox.x1 - text.get_window_extent(renderer).x0 - MARGIN, renderer) for text in figure.texts
+    ]
     rows: dict[int, list[Axes]] = {}
     for axes in figure.axes:
         rows.setdefault(round(axes.bbox.y1), []).append(axes)
@@ -83,18 +94,24 @@ def _fit_texts(figure: Figure) -> None:
         ends = [axes.bbox.x0 for axes in row[1:]] + [figure.bbox.x1]
         for axes, end in zip(row, ends, strict=True):
             for title in (axes.title, axes._left_title):
-                _shrink(title, end - axes.bbox.x0 - MARGIN, renderer)
+                changed.append(_shrink(title, end - axes.bbox.x0 - MARGIN, renderer))
+    return any(changed)
 
 
-def _shrink(text: Any, width: float, renderer: Any) -> None:
-    """Take a smaller font where the text is wider than so many pixels; below a legible size it is cut with dots."""
+def _shrink(text: Any, width: float, renderer: Any) -> bool:
+    """Take a smaller font where the text is wider than so many pixels; below a legible size it is cut with dots.
+
+    Returns whether that changed anything.
+    """
+    before = text.get_text(), text.get_fontsize()
     while text.get_text() and text.get_window_extent(renderer).width > max(width, 1):
         if text.get_fontsize() > SMALLEST:
             text.set_fontsize(text.get_fontsize() - 0.5)
         elif len(text.get_text()) <= 4:
-            return
+            break
         else:
             text.set_text(text.get_text()[:-4].rstrip() + "...")
+    return (text.get_text(), text.get_fontsize()) != before
 
 
 def empty(path: Path, title: str, note: str, why: str) -> None:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from policylens.policies.checkpoint import take_tensors
 from policylens.policies.franka.actor_critic import ActorCritic, statistics_shapes
-from policylens.policies.franka.family import check_architecture, layer_site, linear_site
+from policylens.policies.franka.family import layer_site, linear_site
 from policylens.policies.franka.family import sites as sites_of
 from policylens.policies.heads import Discrete, Gaussian
 from policylens.policies.protocol import Carry, Stage
@@ -113,16 +112,3 @@ def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     elif architecture["log_std"] == "constant":
         found["sigma"] = (actions,)
     return found | statistics_shapes(architecture)
-
-
-def build(
-    record: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-) -> MLPPolicy:
-    """See :func:`policylens.policies.franka.policy.build`."""
-    architecture = check_architecture(record["architecture"])
-    taken = take_tensors(tensors, shapes(architecture), "franka")
-    dtype = dtype or taken["value.weight"].dtype
-    return MLPPolicy(record, {name: tensor.to(device=device, dtype=dtype) for name, tensor in taken.items()})

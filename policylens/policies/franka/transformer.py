@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from policylens.policies.checkpoint import take_tensors
 from policylens.policies.franka.actor_critic import ActorCritic, statistics_shapes
-from policylens.policies.franka.family import check_architecture
 from policylens.policies.franka.family import sites as sites_of
 from policylens.policies.heads import Gaussian
 from policylens.policies.protocol import Carry, Stage
@@ -96,15 +94,3 @@ def shapes(architecture: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     for name in norms:
         found |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
     return found | statistics_shapes(architecture)
-
-
-def build(
-    record: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-) -> TransformerPolicy:
-    """See :func:`policylens.policies.franka.policy.build`."""
-    taken = take_tensors(tensors, shapes(check_architecture(record["architecture"])), "franka")
-    dtype = dtype or taken["value.weight"].dtype
-    return TransformerPolicy(record, {name: tensor.to(device=device, dtype=dtype) for name, tensor in taken.items()})
