@@ -318,6 +318,27 @@ FAULTS = [
     (f"{CAUSAL}.modes", ["ablate"], f"{CAUSAL}.modes: there is no mode 'ablate' of intervention; there are: zero"),
     (f"{CAUSAL}.modes", [{"kind": "set"}], f"{CAUSAL}.modes: the mode 'set' of intervention needs a strength"),
     (f"{CAUSAL}.modes", [{"kind": "set", "by": 1}], f"{CAUSAL}.modes.0: unknown key 'by'"),
+    (
+        f"{CAUSAL}.phase",
+        {"labels": "tru", "label": "empties", "bins": 2},
+        f"{CAUSAL}.phase: there is no label set 'tru'; did you mean 'truth'?",
+    ),
+    (
+        f"{CAUSAL}.phase",
+        {"labels": "truth", "label": "emptis", "bins": 2},
+        f"{CAUSAL}.phase: there is no label 'emptis' in 'truth'; did you mean 'empties'?",
+    ),
+    (
+        f"{CAUSAL}.phase",
+        {"labels": "truth", "label": "empties", "edges": [3, 1]},
+        f"{CAUSAL}.phase.edges: must ascend, got [3, 1]",
+    ),
+    (
+        f"{CAUSAL}.phase",
+        {"labels": "truth", "label": "empties"},
+        f"{CAUSAL}.phase: a phase needs labels and label, and either bins or edges",
+    ),
+    (f"{CAUSAL}.clusters", 1, f"{CAUSAL}.clusters: 1 is less than the minimum of 2"),
     (f"{CAUSAL}.controls", 50, "50: at least 200 random directions are needed"),
     (
         "policies.recorded.interventions",

@@ -360,9 +360,7 @@ def _check_concepts(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     known = policy.labels[concepts["labels"]]["names"]
     for name in [*concepts.get("names", []), *([concepts["phase"]["label"]] if "phase" in concepts else [])]:
         _known(name, known, where, "label", f" in the label set {concepts['labels']!r}")
-    edges = concepts.get("phase", {}).get("edges", [])
-    if edges != sorted(edges):
-        raise UserError(f"{where}.phase.edges: must ascend, got {edges}")
+    _check_ascending(concepts.get("phase", {}).get("edges", []), f"{where}.phase")
     if "untrained" in concepts:
         _known(concepts["untrained"], policy.checkpoints, where, "checkpoint")
 
@@ -469,6 +467,20 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
         own = policy.sweeps[_known(sweep, policy.sweeps, f"{where}.saes.{site}", "sweep")]
         _known(member, own["members"], f"{where}.saes.{site}", "member", f" of the sweep {sweep!r}")
         _known(site, own["sites"], f"{where}.saes", "site", f" of the sweep {sweep!r}")
+    if "phase" in block:
+        _check_phase(policy, f"{where}.phase", block)
+
+
+def _check_phase(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    phase = block["phase"]
+    _check_labelled(policy, where, block["capture"], phase["labels"])
+    _known(phase["label"], policy.labels[phase["labels"]]["names"], where, "label", f" in {phase['labels']!r}")
+    _check_ascending(phase.get("edges", []), where)
+
+
+def _check_ascending(edges: list[float], where: str) -> None:
+    if edges != sorted(edges):
+        raise UserError(f"{where}.edges: must ascend, got {edges}")
 
 
 def _check_labelled(policy: PolicyBlock, where: str, capture: str, labelset: str) -> None:

@@ -1,0 +1,67 @@
+"""What effects split by phase say: which latents matter in one part of an episode rather than in others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from policylens.interventions.effects import Effects
+from policylens.interventions.shelf import Arrays
+from policylens.statistics.correction import benjamini_hochberg
+
+
+def selectivity(effects: Effects, top: int) -> dict[str, Any] | None:
+    """The entry `phases`: what they are, and per mode and outcome what lies where; None where none were told apart."""
+    named = effects.attributes.get("phases")
+    if named is None:
+        return None
+    modes = {
+        mode: {outcome: _outcome(effects.group(f"{mode}_phases"), outcome, top) for outcome in effects.outcomes}
+        for mode in effects.modes
+    }
+    return {**named, "modes": modes}
+
+
+def _outcome(found: Arrays, outcome: str, top: int) -> dict[str, Any]:
+    """significant: of the tested latents, those with an adjusted p of at most .05 (Benjamini and Hochberg).
+
+    by_phase: how many of them have each phase as theirs, the one with the largest excess over expectation. latents: of
+    the significant ones those that do most (sum over phases of the mean size), at most `top`.
+    """
+    own = {key.removeprefix(f"{outcome}_"): found[key] for key in found if key.startswith(f"{outcome}_")}
+    tested = np.flatnonzero(np.isfinite(own["selectivity"]))
+    adjusted = np.ones(len(own["p"]))
+    if len(tested):
+        adjusted[tested] = benjamini_hochberg(own["p"][tested].astype(np.float64))
+    phase = np.argmax(np.nan_to_num(own["share"] - own["expected"], nan=-np.inf), axis=1)
+    hits = tested[adjusted[tested] <= 0.05]
+    worth = np.nan_to_num(own["size"]).sum(1)
+    listed = hits[np.argsort(-worth[hits], kind="stable")][:top]
+    return {
+        "tested": len(tested),
+        "significant": len(hits),
+        "by_phase": np.bincount(phase[hits], minlength=own["share"].shape[1]).tolist(),
+        "latents": [_entry(found, own, int(place), int(phase[place]), adjusted) for place in listed],
+    }
+
+
+def _entry(found: Arrays, own: Arrays, place: int, phase: int, adjusted: np.ndarray) -> dict[str, Any]:
+    low, high = (_number(own[f"share_{end}"][place, phase]) for end in ("low", "high"))
+    return {
+        "latent": int(found["latent"][place]),
+        "phase": phase,
+        "share": float(own["share"][place, phase]),
+        "low": low,
+        "high": high,
+        "expected": float(own["expected"][place, phase]),
+        "selectivity": float(own["selectivity"][place]),
+        "p": float(own["p"][place]),
+        "adjusted_p": float(adjusted[place]),
+        "density": [float(value) for value in found["density"][place]],
+        "size": [_number(value) for value in own["size"][place]],
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
