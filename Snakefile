@@ -9,6 +9,8 @@ include: "rules/activations.smk"
 include: "rules/sae.smk"
 include: "rules/comparisons.smk"
 include: "rules/interventions.smk"
+include: "rules/circuit_inputs.smk"
+include: "rules/circuits.smk"
 
 
 report: "rules/captions/workflow.rst"

@@ -8,6 +8,7 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from policylens.errors import UserError
+from policylens.project.circuits import splits_of, traced_settings
 from policylens.project.closure import digest
 from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config, parsed
 from policylens.project.interventions import own_settings, phase_options, sweep_and_member

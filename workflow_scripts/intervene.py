@@ -2,13 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from policylens.capture.batches import read_batch
+from policylens.capture.batches import batches_of_rows
 from policylens.concepts.phases import check_phase_values, phase_edges, phase_names, phase_of
 from policylens.console import main
 from policylens.errors import UserError
@@ -19,7 +18,6 @@ from policylens.interventions.phases import Phases
 from policylens.interventions.shelf import Shelf
 from policylens.interventions.study import Settings, settings_of, study
 from policylens.interventions.subject import BATCH_ROWS, Subject
-from policylens.policies.protocol import Batch, Policy
 from policylens.policies.registry import load_policy
 from policylens.sae.activations import rows_of_split
 from policylens.sae.files import CONFIG, WEIGHTS, load_sae
@@ -73,7 +71,7 @@ def subject_of(arguments: argparse.Namespace, settings: Settings) -> tuple[Subje
     for site in saes.keys() - policy.sites.keys():
         raise UserError(f"{arguments.checkpoint}: the policy has no site {site!r}; it has {', '.join(policy.sites)}")
     donors = other_episodes(episodes, settings.seed)
-    batches = pieces(source, policy, numbers)
+    batches = batches_of_rows(source, policy.observations, numbers, BATCH_ROWS)
     return Subject(policy, arguments.site, saes, batches, episodes, donors), numbers
 
 
@@ -91,11 +89,6 @@ def phases_of(arguments: argparse.Namespace, capture: Table, rows: np.ndarray) -
     names = phase_names(label, edges)
     counts = np.bincount(codes, minlength=len(names)).tolist()
     return Phases(codes, len(names)), {"label": label, "edges": edges, "names": names, "rows": counts}
-
-
-def pieces(source: Table, policy: Policy, rows: np.ndarray) -> Iterator[Batch]:
-    for start in range(0, len(rows), BATCH_ROWS):
-        yield read_batch(source, policy.observations, rows[start : start + BATCH_ROWS])
 
 
 def provenance_of(arguments: argparse.Namespace) -> dict:

@@ -19,6 +19,7 @@ from policylens.interventions.kinds import check_mode
 from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
+from policylens.project.circuits import circuit_settings
 from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.sweeps import (
     import_path,
@@ -52,7 +53,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths, interventions.
+    trainings, strengths, interventions, circuits.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -80,6 +81,7 @@ class PolicyBlock:
         self.interventions = {
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
+        self.circuits = {key: circuit_settings(value, seed) for key, value in block.get("circuits", {}).items()}
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
 
@@ -142,6 +144,7 @@ RULES = (
     "publish_sae",
     "record_source",
     "summarise_sweep",
+    "trace_circuit",
     "train_policy",
     "train_sweep",
     "training_stats",
@@ -269,6 +272,8 @@ def _check_policy(policy: PolicyBlock) -> None:
         _check_sweep(policy, f"{policy.where}.sae.{name}", block)
     for name, block in policy.interventions.items():
         _check_intervention(policy, f"{policy.where}.interventions.{name}", block)
+    for name, block in policy.circuits.items():
+        _check_circuit(policy, f"{policy.where}.circuits.{name}", block)
     for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
         for name, block in blocks.items():
             where = f"{policy.where}.{capability}.{name}"
@@ -476,6 +481,10 @@ def _check_phase(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> N
     _check_labelled(policy, where, block["capture"], phase["labels"])
     _known(phase["label"], policy.labels[phase["labels"]]["names"], where, "label", f" in {phase['labels']!r}")
     _check_ascending(phase.get("edges", []), where)
+
+
+def _check_circuit(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    _known(block["intervention"], policy.interventions, where, "intervention")
 
 
 def _check_ascending(edges: list[float], where: str) -> None:

@@ -35,6 +35,7 @@ WILDCARDS = (
     "site",
     "member",
     "intervention",
+    "circuit",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
@@ -98,6 +99,8 @@ PATHS = {
                  "controls; summary.txt, ranking.csv and the figures stand beside it"),
         Template("intervention", _INTERVENTION + "/index.json", "interventions: their sites and SAEs, and where "
                  "their results are"),
+        Template("circuit", _RUN + "/circuits/{circuit}/circuit.json", "the latents that carry an output, from inputs "
+                 "to it: faithfulness, completeness, random circuits; summary.txt and the figures stand beside it"),
     )
 }  # fmt: skip
 
@@ -118,7 +121,7 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep", "intervention")
+    ends = ("labels", "strength", "capture", "sweep", "intervention", "circuit")
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -147,6 +150,7 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "capture", {**at, "capture": capture}
         yield from (("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block))
     yield from _of_interventions(policy, checkpoint)
+    yield from (("circuit", {**at, "circuit": circuit}) for circuit in policy.circuits)
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}
