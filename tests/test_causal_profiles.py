@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from interventions_made import subject_of
+from interventions_made import saes_of, slowly, subject_of
 from support import refused
 
 from policylens.concepts.phases import check_phase_values, phase_edges, phase_names, phase_of
 from policylens.interventions.clusters import clustered
+from policylens.interventions.exact import measure
 from policylens.interventions.modes import Mode
 from policylens.interventions.phases import SHIFTS, Phases, density_in_phases, sizes_in_phases
 from policylens.interventions.profiles import half_effects, halvings, profiles
@@ -28,16 +29,16 @@ def made(truth, noise, seed=0, scale=1.0):
         directions = rng.normal(size=(count, width))
         each = directions[truth][:, None, :] + noise * rng.normal(size=(len(truth), len(FOLD_ROWS), width))
         folds[name] = unit * strength[:, :, None] * each
-    return half_effects(folds, FOLD_ROWS, range(4)), folds
+    return half_effects(folds, FOLD_ROWS), folds
 
 
 TRUTH = np.repeat(np.arange(3), [20, 15, 10])
 
 
 def test_planted_clusters_are_found_and_stable():
-    effects, folds = made(TRUTH, 0.3)
+    _, folds = made(TRUTH, 0.3)
     latents = np.arange(45) * 2
-    found = clustered(latents, effects, folds, FOLD_ROWS, None, 0)
+    found = clustered(latents, folds, FOLD_ROWS, None, 0)
     labels = np.full(45, -1)
     for number, cluster in enumerate(found["clusters"]):
         labels[np.array(cluster["latents"]) // 2] = number
@@ -55,21 +56,21 @@ def test_what_is_one_cloud_is_said_to_be():
     rng = np.random.default_rng(1)
     whole = rng.normal(size=(60, 1, 30)) @ np.diag(np.linspace(1, 3, 30))
     folds = {"mu": whole + 0.1 * rng.normal(size=(60, 4, 30))}
-    found = clustered(np.arange(60), half_effects(folds, FOLD_ROWS, range(4)), folds, FOLD_ROWS, None, 0)
+    found = clustered(np.arange(60), folds, FOLD_ROWS, None, 0)
     assert found["separated"] is False
 
 
 def test_noise_is_not_stable():
     _, folds = made(TRUTH, 30.0)
-    found = clustered(np.arange(45), half_effects(folds, FOLD_ROWS, range(4)), folds, FOLD_ROWS, 3, 0)
+    found = clustered(np.arange(45), folds, FOLD_ROWS, 3, 0)
     assert found["stable"] is False
     assert found["chosen_by"] == "config"
     assert abs(found["stability"]["halves"]["mean"]) < 0.3
 
 
 def test_too_few_latents_are_not_clustered():
-    effects, folds = made(TRUTH[:6], 0.3)
-    assert clustered(np.arange(6), effects, folds, FOLD_ROWS, None, 0) is None
+    _, folds = made(TRUTH[:6], 0.3)
+    assert clustered(np.arange(6), folds, FOLD_ROWS, None, 0) is None
 
 
 def test_profiles_have_shape_alone():
@@ -77,8 +78,6 @@ def test_profiles_have_shape_alone():
     stretched, _ = made(TRUTH, 0.3, scale=1000.0)
     np.testing.assert_allclose(profiles(stretched), profiles(effects), atol=1e-12)
     np.testing.assert_allclose(np.linalg.norm(profiles(effects), axis=1), 1)
-    blocks = {name: values / np.linalg.norm(values) for name, values in effects.items()}
-    np.testing.assert_allclose([np.linalg.norm(values) for values in blocks.values()], 1)
     assert not profiles({"mu": np.zeros((3, 2))}).any()
 
 
@@ -99,9 +98,9 @@ def test_folds_and_rows_add_up(tmp_path):
     zero, phases, pairs = found["zero"], found["zero_phases"], found["zero_rows"]
     rows = subject.episodes.fold_rows
     assert rows.sum() == subject.n_rows
-    assert zero["mu_folds"].shape[1] == FOLDS
-    whole = (zero["mu_folds"] * rows[:, None]).sum(1) / rows.sum()
-    np.testing.assert_allclose(whole, zero["mu_mean"], atol=1e-6)
+    assert zero["mu_raised"].shape[1] == FOLDS
+    whole = (zero["mu_raised"] * rows[:, None]).sum(1) / rows.sum()
+    np.testing.assert_allclose(whole, -zero["mu_mean"], atol=1e-6, err_msg="zero only lowers")
     assert not [name for name in zero if name.endswith("_row_size")], "rows are not stored"
     for place, latent in enumerate(zero["latent"]):
         mine = pairs["latent"] == latent
@@ -115,6 +114,20 @@ def test_folds_and_rows_add_up(tmp_path):
         (subject.latents.dense(zero["latent"]) != 0).any(1)[codes == 1].mean(0),
     )
     assert active.shape[0] == subject.n_rows
+
+
+def test_raising_is_told_from_lowering():
+    subject, policy, batch = subject_of()
+    mode, saes = Mode("resample"), saes_of()
+    sums, _ = measure(subject, mode, np.arange(6))
+    folds = subject.episodes.folds[subject.episodes.of_row]
+    for latent in range(6):
+        change = mode.change(np.array([latent]), subject.latents, subject.donors)[:, :, 0].sum(1)
+        assert (change > 0).any()
+        assert (change < 0).any()
+        effect = slowly(subject, policy, batch, "frame", saes, mode, latent)["mu"] * np.sign(change)[:, None]
+        expected = np.stack([effect[folds == fold].sum(0) for fold in range(FOLDS)])
+        np.testing.assert_allclose(sums["mu"].raised[latent], expected, atol=2e-5)
 
 
 # Phases
@@ -158,6 +171,7 @@ def test_phases_are_cut_at_edges_or_quantiles():
     edges = phase_edges(values, {"label": "x", "bins": 2})
     assert edges == [3.5]
     assert phase_of(values, [1, 3]).tolist() == [0, 1, 1, 2, 2, 2, 2, 2]
+    assert phase_names("x", [1, 2, 4], whole=True) == ["x < 1", "x 1", "x 2 to 4", "x >= 4"]
     assert phase_names("x", [1, 3]) == ["x < 1", "x 1 to 3", "x >= 3"]
     for bad in (np.array([1.0, np.nan]), np.zeros((2, 2))):
         with refused("'x' must be one known number per row"):

@@ -103,6 +103,7 @@ def sound():
                     }
                 },
                 "interventions": {"causal": {"capture": "demo", "saes": {"block_1": "played/top"}, "modes": ["mean"]}},
+                "circuits": {"move": {"intervention": "causal", "output": {"outcome": "kl"}}},
             },
             "recorded": {
                 "family": "activations",
@@ -146,6 +147,7 @@ def test_the_sound_config_is_sound():
 OWN, BOARD = "policies.own", "policies.board"
 SWEEP = f"{OWN}.sae.sweep"
 CAUSAL = "policies.board.interventions.causal"
+MOVE = "policies.board.circuits.move"
 PLAYED = f"{BOARD}.sae.played"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
@@ -345,6 +347,13 @@ FAULTS = [
         {"causal": {"capture": "all", "saes": {"layer": "a/b"}}},
         "interventions.causal needs the capability 'run'",
     ),
+    # circuits
+    (f"{MOVE}.intervention", "casual", f"{MOVE}: there is no intervention 'casual'; did you mean 'causal'?"),
+    (f"{MOVE}.mode", "set", f"{MOVE}.mode: 'set' is not one of ['mean', 'zero', 'resample']"),
+    (f"{MOVE}.random", 20, "20: at least 200 random circuits are needed"),
+    (f"{MOVE}.output", {"unit": 1}, f"{MOVE}.output: 'outcome' is missing"),
+    (f"{MOVE}.sizes", [0], f"{MOVE}.sizes.0: 0 is less than the minimum of 1"),
+    (f"{MOVE}.size", 4, f"{MOVE}: unknown key 'size'; did you mean 'sizes'?"),
     (f"{SWEEP}.evaluation", {"split": "all"}, f"{SWEEP}.evaluation.split: 'all' holds rows that 'plain' is trained on"),
     # layouts
     (f"{OWN}.sources.files.layout", {"axes": ["episode"]}, f"{OWN}.sources.files.layout.axes: "),
@@ -399,7 +408,7 @@ def test_a_sweep_of_imports_has_no_training():
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
-    del config["policies"]["board"]["interventions"]
+    del config["policies"]["board"]["interventions"], config["policies"]["board"]["circuits"]
     config["policies"]["board"]["sae"] = {
         "known": {
             "capture": capture,
@@ -490,7 +499,8 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
-    del config["policies"]["board"]["sae"], config["policies"]["board"]["interventions"]
+    del config["policies"]["board"]["sae"]
+    del config["policies"]["board"]["interventions"], config["policies"]["board"]["circuits"]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None
     built = place / "results" / "board" / "final" / "checkpoint"

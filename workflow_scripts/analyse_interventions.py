@@ -11,6 +11,7 @@ import numpy as np
 from policylens.console import main
 from policylens.interventions.analysis import analysis
 from policylens.interventions.effects import Effects
+from policylens.interventions.profiles import half_effects, raised_effects
 from policylens.interventions.text import summary
 from policylens.stores.files import write_json, write_text
 from policylens.stores.schemas import check_against
@@ -56,11 +57,12 @@ def draw(effects: Effects, record: Mapping[str, Any], folder: Path) -> None:
     effect_plots.controls(
         folder / "controls.png", {name: own["controls"] for name, own in outcomes.items()}, title, note
     )
-    means = {name: found[f"{name}_mean"] for name in effects.outcomes}
-    profile_plots.clusters(folder / "clusters.png", record["clusters"][mode], means, found["latent"], title, note)
+    raised = half_effects(raised_effects(found, list(effects.outcomes)), effects.attributes["fold_rows"])
+    profile_plots.clusters(folder / "clusters.png", record["clusters"][mode], raised, found["latent"], title, note)
     phases = record["phases"]
+    told = f"{note}; {phases['label']}: {phases['description']}" if phases else note
     profile_plots.phases(
-        folder / "phases.png", phases and phases["modes"][mode], phases and phases["names"], title, note
+        folder / "phases.png", phases and phases["modes"][mode], phases and phases["names"], title, told
     )
 
 

@@ -81,14 +81,16 @@ def phases_of(arguments: argparse.Namespace, capture: Table, rows: np.ndarray) -
         return None, None
     labels, label = open_table(arguments.labels, arguments.row_space), arguments.phase["label"]
     check_same_rows(labels, capture)
-    values = labels.array(label).read()
+    column = labels.array(label)
+    values = column.read()
     check_phase_values(values, label)
     train = capture.coordinate("split") == SPLITS.index("train")
     edges = phase_edges(values[train] if train.any() else values, arguments.phase)
     codes = phase_of(values[rows], edges)
-    names = phase_names(label, edges)
+    names = phase_names(label, edges, values.dtype.kind in "iub")
     counts = np.bincount(codes, minlength=len(names)).tolist()
-    return Phases(codes, len(names)), {"label": label, "edges": edges, "names": names, "rows": counts}
+    named = {"label": label, "description": column.description, "edges": edges, "names": names, "rows": counts}
+    return Phases(codes, len(names)), named
 
 
 def provenance_of(arguments: argparse.Namespace) -> dict:

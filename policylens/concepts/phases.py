@@ -33,8 +33,14 @@ def phase_of(values: np.ndarray, edges: list[float]) -> np.ndarray:
     return np.searchsorted(edges, values, side="right")
 
 
-def phase_names(label: str, edges: list[float]) -> list[str]:
-    """How figures and tables call the phases: "empties < 8", "empties 8 to 16", "empties >= 16"."""
+def phase_names(label: str, edges: list[float], whole: bool = False) -> list[str]:
+    """How figures and tables call the phases: "empties < 8", "empties 8 to 16", "empties >= 16".
+
+    whole: whether the label has whole numbers alone, so that a phase from 1 to below 2 is "phase 1".
+    """
     ends = [f"{edge:g}" for edge in edges]
-    middle = [f"{label} {low} to {high}" for low, high in zip(ends, ends[1:], strict=False)]
+    middle = [
+        f"{label} {low:g}" if whole and high == low + 1 and low == int(low) else f"{label} {low:g} to {high:g}"
+        for low, high in zip(edges, edges[1:], strict=False)
+    ]
     return [f"{label} < {ends[0]}", *middle, f"{label} >= {ends[-1]}"]

@@ -11,6 +11,7 @@ from scipy import stats
 from policylens.interventions.clusters import clustered
 from policylens.interventions.controls import KINDS
 from policylens.interventions.effects import Effects
+from policylens.interventions.profiles import raised_effects
 from policylens.interventions.selectivity import selectivity
 from policylens.interventions.shelf import Arrays
 from policylens.statistics.correction import benjamini_hochberg
@@ -49,10 +50,8 @@ def analysis(
 
 def _clusters(effects: Effects, mode: str, count: int | None, seed: int) -> dict[str, Any] | None:
     found = effects.group(mode)
-    means, folds = (
-        {name: found[f"{name}_{kind}"].astype(np.float64) for name in effects.outcomes} for kind in ("mean", "folds")
-    )
-    return clustered(found["latent"], means, folds, effects.attributes["fold_rows"], count, seed)
+    folds = raised_effects(found, list(effects.outcomes))
+    return clustered(found["latent"], folds, effects.attributes["fold_rows"], count, seed)
 
 
 def _mode(effects: Effects, mode: str, latents: Arrays, top: int) -> dict[str, Any]:

@@ -40,8 +40,9 @@ class Profiles:
     explained: float
 
     @classmethod
-    def of(cls, effects: Effects, folds: Effects, fold_rows: Sequence[int]) -> Profiles:
-        """effects: outcome -> (k, units) means; folds: outcome -> (k, folds, units) means over the rows of each."""
+    def of(cls, folds: Effects, fold_rows: Sequence[int]) -> Profiles:
+        """folds: outcome -> (k, folds, units), mean effects over the rows of each fold of episodes."""
+        effects = half_effects(folds, fold_rows)
         scales = scales_of(effects)
         cut = [
             tuple(profiles(half_effects(folds, fold_rows, half), scales) for half in pair)
@@ -59,14 +60,14 @@ class Profiles:
 
 
 def clustered(
-    latents: np.ndarray, effects: Effects, folds: Effects, fold_rows: Sequence[int], count: int | None, seed: int
+    latents: np.ndarray, folds: Effects, fold_rows: Sequence[int], count: int | None, seed: int
 ) -> dict[str, Any] | None:
     """The entry `clusters` of a mode; None where fewer than FEWEST_LATENTS latents do anything in every half.
 
-    latents: (k,) their numbers. effects: outcome -> (k, units) mean effects. folds: outcome -> (k, folds, units).
+    latents: (k,) their numbers. folds: outcome -> (k, folds, units), mean effects over the rows of each fold.
     count: of clusters; None: from 2 to MOST whatever has the largest mean silhouette.
     """
-    found = Profiles.of(effects, folds, fold_rows)
+    found = Profiles.of(folds, fold_rows)
     if len(found.kept) < max(FEWEST_LATENTS, 3 * (count or 2)):
         return None
     counts = [count] if count else list(range(2, min(MOST, len(found.kept) // 3) + 1))
@@ -88,7 +89,7 @@ def clustered(
         "separated": bool(p <= 0.05),
         "stability": stability,
         "stable": None if stability is None else bool(stability["halves"]["mean"] >= GOOD),
-        "clusters": _described(latents[found.kept], labels, found, effects),
+        "clusters": _described(latents[found.kept], labels, found, half_effects(folds, fold_rows)),
     }
 
 
@@ -168,7 +169,7 @@ def _described(latents: np.ndarray, labels: np.ndarray, found: Profiles, effects
     """Per cluster its latents, how well it is separated, and what it does most.
 
     effects: of all latents, outcome -> (k, units). outcomes: share of the mean profile's squared length. strongest:
-    units with the largest mean profile; mean: of the mean effect over the cluster's latents, in the unit's own units.
+    units with the largest mean profile; mean: over the cluster's latents of what more of them does (own units).
     """
     own, whole = silhouettes(found.points, labels), profiles(effects)[found.kept]
     units = [(name, unit) for name, values in effects.items() for unit in range(values.shape[1])]

@@ -39,8 +39,8 @@ def _dimensions(group: str, name: str, values: np.ndarray, by_pair: bool) -> tup
         return (row, "control")
     if group.endswith("_phases"):
         return (row, "phase")
-    if name.endswith("_folds"):
-        return (row, "fold", f"{name.removesuffix('_folds')}_unit")
+    if name.endswith("_raised"):
+        return (row, "fold", f"{name.removesuffix('_raised')}_unit")
     outcome = name
     for suffix in PER_UNIT:
         outcome = outcome.removesuffix(f"_{suffix}")

@@ -60,10 +60,11 @@ def summed(
     """
     before = subject.baseline(mode.keep_error).outcomes
     found = {name: Sums.zeros(len(changes), values.shape[1], rows) for name, values in before.items()}
+    signs = changes.sum(2).sign().double().cpu().numpy() if rows else [None] * len(changes)
 
     def add(number: int, rows: np.ndarray, after: dict[str, np.ndarray]) -> None:
         for name, sums in found.items():
-            sums.add(after[name], before[name], rows, number, subject.episodes)
+            sums.add(after[name], before[name], rows, number, subject.episodes, signs[number])
 
     counts = every_pair(subject, mode, changes, directions, add)
     return found, counts

@@ -26,8 +26,10 @@ def selectivity(effects: Effects, top: int) -> dict[str, Any] | None:
 def _outcome(found: Arrays, outcome: str, top: int) -> dict[str, Any]:
     """significant: of the tested latents, those with an adjusted p of at most .05 (Benjamini and Hochberg).
 
-    by_phase: how many of them have each phase as theirs, the one with the largest excess over expectation. latents: of
-    the significant ones those that do most (sum over phases of the mean size), at most `top`.
+    typical: per phase the share that the median of the tested latents has there: where that is large, the phase is one
+    in which the output depends on everything. by_phase: how many of the significant latents have each phase as theirs,
+    the one with the largest excess over expectation. latents: phase by phase those of them that do most there, at most
+    `top` in all.
     """
     own = {key.removeprefix(f"{outcome}_"): found[key] for key in found if key.startswith(f"{outcome}_")}
     tested = np.flatnonzero(np.isfinite(own["selectivity"]))
@@ -36,14 +38,21 @@ def _outcome(found: Arrays, outcome: str, top: int) -> dict[str, Any]:
         adjusted[tested] = benjamini_hochberg(own["p"][tested].astype(np.float64))
     phase = np.argmax(np.nan_to_num(own["share"] - own["expected"], nan=-np.inf), axis=1)
     hits = tested[adjusted[tested] <= 0.05]
-    worth = np.nan_to_num(own["size"]).sum(1)
-    listed = hits[np.argsort(-worth[hits], kind="stable")][:top]
+    count = own["share"].shape[1]
+    listed = [
+        place for p in range(count) for place in _largest(own["size"][:, p], hits[phase[hits] == p], top // count)
+    ]
     return {
         "tested": len(tested),
         "significant": len(hits),
-        "by_phase": np.bincount(phase[hits], minlength=own["share"].shape[1]).tolist(),
+        "typical": np.median(own["share"][tested], axis=0).tolist() if len(tested) else [0.0] * count,
+        "by_phase": np.bincount(phase[hits], minlength=count).tolist(),
         "latents": [_entry(found, own, int(place), int(phase[place]), adjusted) for place in listed],
     }
+
+
+def _largest(sizes: np.ndarray, places: np.ndarray, count: int) -> np.ndarray:
+    return places[np.argsort(-sizes[places], kind="stable")][:count]
 
 
 def _entry(found: Arrays, own: Arrays, place: int, phase: int, adjusted: np.ndarray) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _measured(subject: Subject, mode: Mode, latents: np.ndarray, by_row: bool) -
     found = {"latent": latents, "rows_changed": counts}
     for outcome, strength in strengths(sums, subject.episodes).items():
         folds = sums[outcome].fold_means(subject.episodes)
-        own = {**sums[outcome].means(subject.episodes), **strength, "folds": folds}
+        own = {**sums[outcome].means(subject.episodes), **strength, "raised": folds}
         found |= {f"{outcome}_{name}": values for name, values in own.items()}
         if by_row:
             found[f"{outcome}{BY_ROW}"] = sums[outcome].row_size

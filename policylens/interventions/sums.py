@@ -19,7 +19,8 @@ class Sums:
 
     signed: of e. size: of |e|. squares: over episodes, of the squared sum of e in the episode. weighted: over episodes,
     of that sum times the number of the episode's rows.
-    folds: (k, FOLDS, w) of e, over the rows of each fold of episodes. row_size: float32 (k, n), in each row the sum
+    raised: (k, FOLDS, w) of e times the sign of the change, over the rows of each fold of episodes: what more of the
+    latent does. row_size: float32 (k, n), in each row the sum
     of |e| over units. Both are empty where nobody asked for them: controls only need the sums.
     """
 
@@ -27,18 +28,28 @@ class Sums:
     size: np.ndarray
     squares: np.ndarray
     weighted: np.ndarray
-    folds: np.ndarray
+    raised: np.ndarray
     row_size: np.ndarray
 
     @classmethod
     def zeros(cls, latents: int, width: int, rows: int = 0) -> Sums:
         """Nothing added yet. rows: how many there are, to keep folds and rows too; 0: not to."""
         sums = (np.zeros((latents, width)) for _ in range(4))
-        folds = np.zeros((latents, FOLDS if rows else 0, width))
-        return cls(*sums, folds, np.zeros((latents, rows), np.float32))
+        raised = np.zeros((latents, FOLDS if rows else 0, width))
+        return cls(*sums, raised, np.zeros((latents, rows), np.float32))
 
-    def add(self, after: np.ndarray, before: np.ndarray, rows: np.ndarray, latent: int, episodes: Episodes) -> None:
+    def add(
+        self,
+        after: np.ndarray,
+        before: np.ndarray,
+        rows: np.ndarray,
+        latent: int,
+        episodes: Episodes,
+        signs: np.ndarray | None = None,
+    ) -> None:
         """Add e = after - before[rows] of one latent: after (b, w) float32, rows (b,) ascending.
+
+        signs: (n,) float64 of the change in every row, where folds are kept.
 
         All rows of an episode in which the latent is changed must come in one call.
         """
@@ -49,17 +60,18 @@ class Sums:
             episodes.of_row,
             episodes.lengths,
             episodes.folds,
+            np.zeros(0) if signs is None else signs,
             self.signed[latent],
             self.size[latent],
             self.squares[latent],
             self.weighted[latent],
-            self.folds[latent],
+            self.raised[latent],
             self.row_size[latent],
         )
 
     def fold_means(self, episodes: Episodes) -> np.ndarray:
-        """Mean of e over the rows of each fold, float64 (k, FOLDS, w); 0 in a fold without rows."""
-        return self.folds / np.maximum(episodes.fold_rows, 1)[:, None]
+        """Mean of `raised` over the rows of each fold, float64 (k, FOLDS, w); 0 in a fold without rows."""
+        return self.raised / np.maximum(episodes.fold_rows, 1)[:, None]
 
     def means(self, episodes: Episodes) -> dict[str, np.ndarray]:
         """mean, low, high (95% interval) and mean_size, the mean of |e|: float64 (k, w), over all rows.
@@ -107,7 +119,9 @@ class Episodes:
 
 
 @njit(nogil=True, cache=True)
-def _add(after, before, rows, episode_of_row, lengths, fold_of, signed, size, squares, weighted, folds, row_size):
+def _add(
+    after, before, rows, episode_of_row, lengths, fold_of, signs, signed, size, squares, weighted, raised, row_size
+):
     """One pass: subtract, add up within each episode, and at its end add the sum's powers."""
     width = after.shape[1]
     inside = np.zeros(width)
@@ -118,14 +132,14 @@ def _add(after, before, rows, episode_of_row, lengths, fold_of, signed, size, sq
             inside[c] += effect
             size[c] += abs(effect)
             in_row += abs(effect)
+        episode = episode_of_row[row]
         if len(row_size):
             row_size[row] = in_row
-        episode = episode_of_row[row]
+            fold, sign = fold_of[episode], signs[row]
+            for c in range(width):
+                raised[fold, c] += sign * (np.float64(after[p, c]) - np.float64(before[row, c]))
         if p + 1 == len(rows) or episode_of_row[rows[p + 1]] != episode:
             length = lengths[episode]
-            if len(folds):
-                for c in range(width):
-                    folds[fold_of[episode], c] += inside[c]
             for c in range(width):
                 signed[c] += inside[c]
                 squares[c] += inside[c] * inside[c]

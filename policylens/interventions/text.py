@@ -61,7 +61,7 @@ def _clusters(record: Mapping[str, Any] | None) -> list[str]:
     for number, cluster in enumerate(record["clusters"]):
         most = ", ".join(f"{e['outcome']}[{e['unit']}] {e['mean']:+.3g}" for e in cluster["strongest"][:3])
         latents = ", ".join(map(str, cluster["latents"][:8])) + (" ..." if len(cluster["latents"]) > 8 else "")
-        lines.append(f"    {number}: {len(cluster['latents'])} latents ({latents}): {most}")
+        lines.append(f"    {number}: {len(cluster['latents'])} latents ({latents}): more of them: {most}")
     return lines
 
 
@@ -75,13 +75,17 @@ def _phases(record: Mapping[str, Any], mode: str, top: int) -> list[str]:
     names = record["names"]
     lines = [f"  phases: {', '.join(f'{n} ({rows} rows)' for n, rows in zip(names, record['rows'], strict=True))}"]
     for outcome, found in record["modes"][mode].items():
-        where = ", ".join(f"{count} in {name}" for name, count in zip(names, found["by_phase"], strict=True))
+        where = ", ".join(
+            f"{count} in {name} (share of the median latent there: {usual:.0%})"
+            for name, count, usual in zip(names, found["by_phase"], found["typical"], strict=True)
+        )
         lines.append(
             f"    {outcome}: effects of {found['significant']} of {found['tested']} latents lie in one phase more than "
             f"shifted phases give (adjusted p <= .05): {where}"
         )
-        lines += [
-            f"      {e['latent']}: {e['share']:.0%} in {names[e['phase']]} (expected {e['expected']:.0%})"
-            for e in found["latents"][:top]
-        ]
+        for phase, name in enumerate(names):
+            own = [entry for entry in found["latents"] if entry["phase"] == phase][:top]
+            if own:
+                shares = ", ".join(f"{e['latent']} ({e['share']:.0%}, expected {e['expected']:.0%})" for e in own)
+                lines.append(f"      {name}: {shares}")
     return lines

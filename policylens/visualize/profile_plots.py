@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#8A8A8A", "#332288", "#44AA99")
 UNITS = 60
 ACROSS = 3
+SHOWN = 16
 
 
 def clusters(
@@ -29,7 +30,8 @@ def clusters(
 ) -> None:
     """Profiles in the order of their clusters, how alike they are, and how far the clustering can be trusted.
 
-    record: an entry of analysis.json's `clusters`. effects: outcome -> (k, units) mean effects of `latents`, (k,).
+    record: an entry of analysis.json's `clusters`. effects: outcome -> (k, units), what more of each of
+    `latents`, (k,), does.
     """
     heading = f"Latents by causal profile: {title}"
     if record is None:
@@ -141,13 +143,16 @@ def phases(
 
 def _phase_bars(axes: Axes, outcome: str, found: Mapping[str, Any], names: Sequence[str]) -> None:
     """Dots: mean effect in each phase, one line per latent."""
-    entries = sorted(found["latents"][:14], key=lambda entry: (entry["phase"], -entry["share"]))
+    each = -(-SHOWN // len(names))
+    entries = [e for p in range(len(names)) for e in [f for f in found["latents"] if f["phase"] == p][:each]]
     places = np.arange(len(entries))[::-1]
     for phase, name in enumerate(names):
         sizes = [entry["size"][phase] if entry["size"][phase] is not None else np.nan for entry in entries]
         axes.plot(sizes, places, "o", ms=6, color=COLOURS[phase % len(COLOURS)], label=name, alpha=0.85)
     axes.hlines(places, 0, [max(s or 0 for s in entry["size"]) for entry in entries], color="#CCCCCC", zorder=0)
     axes.set_yticks(places, [f"{entry['latent']} ({entry['share']:.0%})" for entry in entries], fontsize=7)
+    for label, entry in zip(axes.get_yticklabels(), entries, strict=True):
+        label.set_color(COLOURS[entry["phase"] % len(COLOURS)])
     title = f"on {outcome}: {found['significant']} of {found['tested']} latents"
     axes.set(title=title, xlabel="mean |effect| in the phase's rows", ylabel="latent (share in its phase)")
     axes.set_xlim(left=0)
