@@ -9,6 +9,7 @@ from circuits_made import NEEDED, WIDTH, Linear, identity, inputs, rows, saes
 from interventions_made import Frames, frames, sae_of, saes_of
 from support import refused
 
+from policylens.circuits import edges
 from policylens.circuits.ablation import MODES, Ablation, in_order
 from policylens.circuits.outputs import Output
 from policylens.circuits.scores import Scores, against_random
@@ -62,7 +63,16 @@ def test_edges_are_those_of_the_weights():
     np.testing.assert_allclose(sizes, [2 * expected[0], expected[1]], rtol=1e-6)
     nodes = {(node["site"], node["latent"]): node["effect"] for node in record["nodes"]}
     assert nodes["early", 0] == pytest.approx(nodes["late", 2])
-    assert record["edge_control"] is None, "an edge cannot be placed among fewer than 200 pairs"
+    assert record["edge_control"] is None, "an edge cannot be placed among fewer than 20"
+
+
+def test_edges_are_placed_among_those_of_their_site(monkeypatch):
+    monkeypatch.setattr(edges, "FEWEST_SOURCES", 2)
+    record = known()
+    places = {(edge["from"][1], edge["to"][1]): edge["percentile"] for edge in record["edges"]}
+    assert places[0, 2] == places[1, 3] == pytest.approx(100 * 11.5 / 12)
+    assert places[0, 3] == places[1, 2] == pytest.approx(100 * 5.5 / 12), "11 share rank 6"
+    assert record["edge_control"] == {"edges": 4, "above_95": 0.5}
 
 
 def test_inputs_that_matter_come_first():

@@ -65,9 +65,12 @@ class Ablation:
                 output.check(base)
             rows = donors[start : start + count]
             references = {site: self._reference(site, given, rows) for site in self.saes}
+            first = next(iter(self.saes))
+            known = {first: encoded(self.saes[first], base.reads[first])}  # no change comes before it
             what = f"rows {start} to {start + count}"
             each = progress(circuits, len(circuits), what, "circuits")
-            found.append(np.stack([output.distance(base, self._changed(base, masks, references)) for masks in each]))
+            passes = (self._changed(base, masks, references, known) for masks in each)
+            found.append(np.stack([output.distance(base, after) for after in passes]))
             start += count
         return np.concatenate(found, axis=1)
 
@@ -77,16 +80,17 @@ class Ablation:
         return self.policy.run(batch, read=list(self.saes))
 
     @torch.no_grad()
-    def _changed(self, base: Pass, masks: Masks, references: Mapping[str, Tensor]) -> Pass:
-        edits = {site: self._edit(site, masks[site], references[site]) for site in self.saes}
+    def _changed(self, base: Pass, masks: Masks, references: Mapping[str, Tensor], known: Mapping[str, Tensor]) -> Pass:
+        """known: latents of sites that no change comes before."""
+        edits = {site: self._edit(site, masks[site], references[site], known.get(site)) for site in self.saes}
         return self.policy.run(resume=(next(iter(self.saes)), base.cache), edit=edits)
 
-    def _edit(self, site: str, inside: np.ndarray, reference: Tensor) -> Edit:
+    def _edit(self, site: str, inside: np.ndarray, reference: Tensor, known: Tensor | None) -> Edit:
         sae = self.saes[site]
         outside = torch.from_numpy(~inside).to(sae.device)
 
         def edit(x: Tensor) -> Tensor:
-            f = encoded(sae, x)
+            f = encoded(sae, x) if known is None else known
             moved = ((reference - f) * outside) @ sae.W_dec
             base = x.to(f.dtype) if self.keep_error else sae.decode(f.reshape(-1, f.shape[-1])).reshape(x.shape)
             return (base + moved.reshape(x.shape)).to(x.dtype)

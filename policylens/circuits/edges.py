@@ -6,24 +6,26 @@ everything that lies between, other latents and what no SAE holds included. It i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from policylens.circuits.ablation import Ablation, encoded
 from policylens.circuits.outputs import Output
-from policylens.circuits.selection import Candidates, mean_sizes
+from policylens.circuits.selection import Candidates, in_pieces, mean_sizes
 from policylens.interventions.exact import measure
 from policylens.interventions.modes import Mode
 from policylens.interventions.subject import Subject
 from policylens.policies.inputs import Input
 from policylens.policies.protocol import Batch
+from policylens.progress import progress
 from policylens.statistics.intervals import cluster_bootstrap
 from policylens.statistics.resampling import Resampling
 
-COMPARED = 32
-"""Latents per site, drawn from all that are ever active, whose effects on later latents edges are compared with."""
+FEWEST_SOURCES = 20
+"""Among fewer latents of a site an edge is not placed."""
 
 
 class Graph:
@@ -35,77 +37,80 @@ class Graph:
     def __init__(
         self, subjects: Sequence[Subject], candidates: Candidates, places: np.ndarray, mode: Mode, output: Output
     ) -> None:
-        self._subjects, self._candidates, self._mode, self._output = subjects, candidates, mode, output
-        self._members = [
-            np.sort(candidates.latents[places[candidates.sites[places] == n]]) for n in range(len(subjects))
-        ]
-        self._means = {subject.site: mean_sizes(subject) for subject in subjects}
+        self._subjects, self._mode, self._output = subjects, mode, output
+        count = range(len(subjects))
+        self._members = {
+            subjects[n].site: np.sort(candidates.latents[places[candidates.sites[places] == n]]) for n in count
+        }
+        self._sources = {subjects[n].site: candidates.latents[candidates.sites == n] for n in count}
+        self._means = {subject.site: mean_sizes(subject)[self._members[subject.site]] for subject in subjects}
 
-    def found(self, seed: int) -> dict[str, Any]:
+    def found(self) -> dict[str, Any]:
         """Entries `nodes`, `edges` and `edge_control` of circuit.json."""
-        nodes, edges, drawn = [], [], []
-        for number, subject in enumerate(self._subjects):
-            own = self._members[number]
-            if not len(own):
-                continue
-            sums, _ = measure(subject, self._mode, own)
-            sizes, signs = self._output.effects(sums, subject.n_rows), self._output.signs(sums)
-            for place, latent in enumerate(own):
-                density = float(subject.latents.densities[latent])
-                node = {"site": subject.site, "latent": int(latent), "effect": float(sizes[place]), "density": density}
-                nodes.append(node | {"sign": None if signs is None else int(signs[place])})
-            edges += self._edges(subject, own, sums)
-            drawn.append(self._shares_of_others(number, seed))
-        beside = np.concatenate([values for values in drawn if len(values)] or [np.zeros(0)])
-        return {"nodes": nodes, **_compared(edges, beside)}
+        nodes, edges = [], []
+        for subject in self._subjects:
+            if len(self._members[subject.site]):
+                own, onward = self._of_site(subject)
+                nodes += own
+                edges += onward
+        placed = np.array([edge["percentile"] for edge in edges if edge["percentile"] is not None])
+        control = {"edges": len(placed), "above_95": float((placed > 95).mean())} if len(placed) else None
+        return {"nodes": nodes, "edges": edges, "edge_control": control}
 
-    def _edges(self, subject: Subject, own: np.ndarray, sums: Mapping[str, Any]) -> list[dict[str, Any]]:
-        edges = []
-        for later, targets in zip(self._subjects, self._members, strict=True):
-            if later.site not in subject.outcomes.sites:
-                continue
-            found, means = sums[later.site], self._means[later.site]
-            for place, latent in enumerate(own):
-                for target in targets:
-                    size, mean = (values[place, target] / subject.n_rows for values in (found.size, found.signed))
-                    share = float(size / means[target]) if means[target] > 0 else 0.0
-                    ends = {"from": [subject.site, int(latent)], "to": [later.site, int(target)]}
-                    edges.append({**ends, "mean": float(mean), "size": float(size), "share": share})
-        return edges
+    def _of_site(self, subject: Subject) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """A site's nodes, and the edges that start there. Edges are placed among those of all its latents."""
+        site, sources = subject.site, self._sources[subject.site]
+        later = [name for name in subject.outcomes.sites if len(self._members[name])]
+        sizes, signs, onward = self._measured(subject, sources, later)
+        places = np.searchsorted(sources, self._members[site])
+        nodes = [
+            {
+                "site": site,
+                "latent": int(sources[place]),
+                "effect": float(sizes[place]),
+                "density": float(subject.latents.densities[sources[place]]),
+                "sign": None if signs is None else int(signs[place]),
+            }
+            for place in places
+        ]
+        return nodes, [edge for name in later for edge in self._edges(site, places, name, *onward[name])]
 
-    def _shares_of_others(self, number: int, seed: int) -> np.ndarray:
-        """Shares of edges between latents that are drawn among all that are ever active."""
-        subject, candidates = self._subjects[number], self._candidates
-        rng = np.random.default_rng([seed, number])
-        alive = candidates.latents[candidates.sites == number]
-        others = np.sort(rng.choice(alive, min(COMPARED, len(alive)), replace=False))
-        sums, _ = measure(subject, self._mode, others)
-        shares = []
-        for later_number, later in enumerate(self._subjects):
-            if later.site in subject.outcomes.sites:
-                targets = candidates.latents[candidates.sites == later_number]
-                targets = targets[self._means[later.site][targets] > 0]
-                size = sums[later.site].size[:, targets] / subject.n_rows
-                shares.append((size / self._means[later.site][targets]).ravel())
-        return np.concatenate(shares) if shares else np.zeros(0)
+    def _edges(
+        self, site: str, places: np.ndarray, later: str, size: np.ndarray, mean: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """From the circuit's latents at one site to those at a later one. size, mean: (sources, members there)."""
+        sources = self._sources[site]
+        percentiles = 100 * (stats.rankdata(size, axis=0) - 0.5) / len(sources)
+        totals = self._means[later]
+        shares = np.divide(size, totals, out=np.zeros_like(size), where=totals > 0)
+        return [
+            {
+                "from": [site, int(sources[place])],
+                "to": [later, int(latent)],
+                "mean": float(mean[place, target]),
+                "size": float(size[place, target]),
+                "share": float(shares[place, target]),
+                "percentile": float(percentiles[place, target]) if len(sources) >= FEWEST_SOURCES else None,
+            }
+            for place in places
+            for target, latent in enumerate(self._members[later])
+        ]
 
-
-def _compared(edges: list[dict[str, Any]], beside: np.ndarray) -> dict[str, Any]:
-    """Each edge's percentile among those of random pairs, and how many lie above 95% of them."""
-    if not edges or len(beside) < 200:
-        return {"edges": [{**edge, "percentile": None} for edge in edges], "edge_control": None}
-    own = np.array([edge["share"] for edge in edges])
-    ordered = np.sort(beside)
-    less, upto = (np.searchsorted(ordered, own, side) for side in ("left", "right"))
-    places = 100 * ((less + upto) / 2 + 0.5) / (len(beside) + 1)
-    control = {
-        "pairs": len(beside),
-        "median": float(np.median(beside)),
-        "high": float(np.quantile(beside, 0.95)),
-        "above_high": float((own > np.quantile(beside, 0.95)).mean()),
-    }
-    found = [{**edge, "percentile": float(place)} for edge, place in zip(edges, places, strict=True)]
-    return {"edges": found, "edge_control": control}
+    def _measured(
+        self, subject: Subject, latents: np.ndarray, later: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray | None, dict[str, tuple[np.ndarray, np.ndarray]]]:
+        """Effects on the output (k,), their signs, and per later site mean |effect| and mean effect on its members."""
+        sizes, signs, onward = [], [], {site: ([], []) for site in later}
+        pieces = in_pieces(subject, latents)
+        for piece in progress(pieces, len(pieces), f"{subject.site}: edges", "pieces"):
+            sums, _ = measure(subject, self._mode, piece)
+            sizes.append(self._output.effects(sums, subject.n_rows))
+            signs.append(self._output.signs(sums))
+            for site, (size, mean) in onward.items():
+                size.append(sums[site].size[:, self._members[site]] / subject.n_rows)
+                mean.append(sums[site].signed[:, self._members[site]] / subject.n_rows)
+        joined = {site: tuple(np.concatenate(part) for part in parts) for site, parts in onward.items()}
+        return np.concatenate(sizes), None if signs[0] is None else np.concatenate(signs), joined
 
 
 def input_effects(

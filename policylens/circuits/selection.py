@@ -11,6 +11,7 @@ from policylens.circuits.ablation import Masks
 from policylens.circuits.outputs import Output
 from policylens.interventions.exact import block_size, measure
 from policylens.interventions.modes import Mode
+from policylens.interventions.study import LATENTS_PER_PIECE
 from policylens.interventions.subject import Subject
 from policylens.progress import progress
 
@@ -95,9 +96,14 @@ def activity_of(subject: Subject) -> np.ndarray:
     return mean_sizes(subject) * subject.sae.W_dec.norm(dim=1).double().cpu().numpy()
 
 
+def in_pieces(subject: Subject, latents: np.ndarray) -> list[np.ndarray]:
+    """Latents in pieces whose effects are measured at once."""
+    size = min(LATENTS_PER_PIECE, block_size(subject))
+    return [latents[start : start + size] for start in range(0, len(latents), size)]
+
+
 def _effects(subject: Subject, mode: Mode, latents: np.ndarray, output: Output) -> np.ndarray:
-    size = min(64, block_size(subject))
-    pieces = [latents[start : start + size] for start in range(0, len(latents), size)]
+    pieces = in_pieces(subject, latents)
     found = [
         output.effects(measure(subject, mode, piece)[0], subject.n_rows)
         for piece in progress(pieces, len(pieces), f"{subject.site}: effects of single latents", "pieces")

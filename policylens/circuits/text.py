@@ -74,9 +74,8 @@ def _graph(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"  {site}: {len(own)} latents" + (f", by effect on the output: {named}" if own else ""))
     control = record["edge_control"]
     if control:
-        lines.append(
-            f"  {control['above_high']:.0%} of its edges are stronger than 95% of {control['pairs']} random pairs"
-        )
+        above = f"{control['above_95']:.0%} are stronger than 95% of those from the same site to the same latent"
+        lines.append(f"  of its {control['edges']} edges {above} (5% by chance)")
     strongest = sorted(record["edges"], key=lambda edge: -edge["share"])[:SHOWN]
     lines += [
         f"    {edge['from'][0]}/{edge['from'][1]} -> {edge['to'][0]}/{edge['to'][1]}: {edge['share']:.2f} of its mean"

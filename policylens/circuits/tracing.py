@@ -36,7 +36,7 @@ class Settings:
     """
 
     output: Output
-    sizes: Sequence[int] = (4, 8, 16, 32, 64)
+    sizes: Sequence[int] = (4, 8, 16, 32, 64, 128, 256)
     mode: str = "mean"
     keep_error: bool = True
     random: int = 200
@@ -81,7 +81,7 @@ def traced(
     curve, reach = _curve(ablation, candidates, sizes, chosen_on, scored_on, own)
     size = own.graph or _faithful(curve)
     places = candidates.strongest(size)
-    graph = Graph(scored_on.subjects(policy, saes, own.seed), candidates, places, single, own.output).found(own.seed)
+    graph = Graph(scored_on.subjects(policy, saes, own.seed), candidates, places, single, own.output).found()
     return {
         "format": FORMAT,
         "output": {"outcome": own.output.outcome, "unit": own.output.unit, "name": own.output.name},
