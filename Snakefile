@@ -11,6 +11,8 @@ include: "rules/comparisons.smk"
 include: "rules/interventions.smk"
 include: "rules/steering_inputs.smk"
 include: "rules/steering.smk"
+include: "rules/circuit_inputs.smk"
+include: "rules/circuits.smk"
 
 
 report: "rules/captions/workflow.rst"

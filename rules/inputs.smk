@@ -362,13 +362,17 @@ def intervened(wildcards):
     block = CONFIG[wildcards.policy].captures[capture]
     names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint, "capture": capture}
     parts = CONFIG[wildcards.policy].parts(block)
-    return {
+    found = {
         "record": template("checkpoint").format(**names),
         "source": template("source").format(**names, source=block["source"]),
         "capture": template("capture").format(**names),
         "parts": [template("capture_part").format(**names, part=part) for part in parts],
         "saes": list(saes_of(wildcards, intervention_block(wildcards)["saes"]).values()),
     }
+    if "phase" in intervention_block(wildcards):
+        labelset = intervention_block(wildcards)["phase"]["labels"]
+        found["labels"] = template("labels").format(**names, source=block["source"], labelset=labelset)
+    return found
 
 
 def intervention_arguments(wildcards):
@@ -377,6 +381,8 @@ def intervention_arguments(wildcards):
     words = [word for name in ("source", "capture") for word in (f"--{name}", os.path.dirname(found[name]))]
     for site, path in saes_of(wildcards, block["saes"]).items():
         words += ["--sae", f"{site}={os.path.dirname(path)}"]
+    if "phase" in block:
+        words += ["--labels", os.path.dirname(found["labels"]), "--phase", as_json(phase_options(block))]
     return [*words, "--split", block["split"], "--rows", block["rows"], "--seed", block["seed"]]
 
 

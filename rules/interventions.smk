@@ -55,6 +55,20 @@ rule analyse_interventions:
             subcategory="{checkpoint}: interventions {intervention}",
             labels={"site": "{site}", "figure": "random directions"},
         ),
+        clusters=report(
+            template("intervention_site").replace("analysis.json", "clusters.png"),
+            caption="captions/clusters.rst",
+            category="{policy}",
+            subcategory="{checkpoint}: interventions {intervention}",
+            labels={"site": "{site}", "figure": "clusters"},
+        ),
+        phases=report(
+            template("intervention_site").replace("analysis.json", "phases.png"),
+            caption="captions/phases.rst",
+            category="{policy}",
+            subcategory="{checkpoint}: interventions {intervention}",
+            labels={"site": "{site}", "figure": "phases"},
+        ),
     log:
         "results/logs/{policy}/{checkpoint}/interventions/{intervention}/{site}/analysis.log",
     conda:
@@ -66,9 +80,11 @@ rule analyse_interventions:
         code=code("analyse_interventions.py"),
         environment=core,
         origin=intervention_origin,
+        clusters=lambda w: intervention_block(w).get("clusters", 0),
+        seed=lambda w: intervention_block(w)["seed"],
     shell:
         run("analyse_interventions.py") + " --effects $(dirname {input:q}) --origin {params.origin:q}"
-        " --out {output.json:q} > {log:q} 2>&1"
+        " --clusters {params.clusters} --seed {params.seed} --out {output.json:q} > {log:q} 2>&1"
 
 
 rule index_interventions:

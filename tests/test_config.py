@@ -123,6 +123,7 @@ def sound():
                         "settings": {"opponents": ["random"]},
                     }
                 },
+                "circuits": {"move": {"intervention": "causal", "output": {"outcome": "kl"}}},
             },
             "recorded": {
                 "family": "activations",
@@ -167,6 +168,7 @@ OWN, BOARD = "policies.own", "policies.board"
 SWEEP = f"{OWN}.sae.sweep"
 CAUSAL = "policies.board.interventions.causal"
 WEAKER = "policies.board.steering.weaker"
+MOVE = "policies.board.circuits.move"
 PLAYED = f"{BOARD}.sae.played"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
@@ -373,6 +375,27 @@ FAULTS = [
     (f"{CAUSAL}.modes", ["ablate"], f"{CAUSAL}.modes: there is no mode 'ablate' of intervention; there are: zero"),
     (f"{CAUSAL}.modes", [{"kind": "set"}], f"{CAUSAL}.modes: the mode 'set' of intervention needs a strength"),
     (f"{CAUSAL}.modes", [{"kind": "set", "by": 1}], f"{CAUSAL}.modes.0: unknown key 'by'"),
+    (
+        f"{CAUSAL}.phase",
+        {"labels": "tru", "label": "empties", "bins": 2},
+        f"{CAUSAL}.phase: there is no label set 'tru'; did you mean 'truth'?",
+    ),
+    (
+        f"{CAUSAL}.phase",
+        {"labels": "truth", "label": "emptis", "bins": 2},
+        f"{CAUSAL}.phase: there is no label 'emptis' in 'truth'; did you mean 'empties'?",
+    ),
+    (
+        f"{CAUSAL}.phase",
+        {"labels": "truth", "label": "empties", "edges": [3, 1]},
+        f"{CAUSAL}.phase.edges: must ascend, got [3, 1]",
+    ),
+    (
+        f"{CAUSAL}.phase",
+        {"labels": "truth", "label": "empties"},
+        f"{CAUSAL}.phase: a phase needs labels and label, and either bins or edges",
+    ),
+    (f"{CAUSAL}.clusters", 1, f"{CAUSAL}.clusters: 1 is less than the minimum of 2"),
     (f"{CAUSAL}.controls", 50, "50: at least 200 random directions are needed"),
     (
         "policies.recorded.interventions",
@@ -410,6 +433,13 @@ FAULTS = [
         {"x": {"capture": "both", "moves": ["zero"], "goal": {"measure": "return"}}},
         "policies.own.steering.x needs the capability 'returns'",
     ),
+    # circuits
+    (f"{MOVE}.intervention", "casual", f"{MOVE}: there is no intervention 'casual'; did you mean 'causal'?"),
+    (f"{MOVE}.mode", "set", f"{MOVE}.mode is 'set'; it must be one of mean, zero, resample"),
+    (f"{MOVE}.random", 20, "20: at least 200 random circuits are needed"),
+    (f"{MOVE}.output", {"unit": 1}, f"{MOVE}.output: 'outcome' is missing"),
+    (f"{MOVE}.sizes", [0], f"{MOVE}.sizes.0 is 0; it must be a whole number, at least 1"),
+    (f"{MOVE}.size", 4, f"{MOVE}: unknown key 'size'; did you mean 'sizes'?"),
     (f"{SWEEP}.evaluation", {"split": "all"}, f"{SWEEP}.evaluation.split: 'all' holds rows that 'plain' is trained on"),
     # layouts
     (f"{OWN}.sources.files.layout", {"axes": ["episode"]}, "it must be one of [step, episode], [episode, step]"),
@@ -464,7 +494,8 @@ def test_a_sweep_of_imports_has_no_training():
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
-    del config["policies"]["board"]["interventions"], config["policies"]["board"]["steering"]
+    for block in ("interventions", "circuits", "steering"):
+        del config["policies"]["board"][block]
     config["policies"]["board"]["sae"] = {
         "known": {
             "capture": capture,
@@ -558,7 +589,7 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
-    for block in ("sae", "interventions", "steering"):
+    for block in ("sae", "interventions", "circuits", "steering"):
         del config["policies"]["board"][block]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None

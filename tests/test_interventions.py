@@ -246,7 +246,7 @@ def test_a_study_is_written_and_read(tmp_path):
     attributes = {
         "modes": ["zero", "set_1"],
         "outcomes": {name: values.shape[1] for name, values in subject.baseline(True).outcomes.items()},
-        "n_rows": 14, "n_episodes": 4, "n_latents": 6, "l0": 2.0,
+        "n_rows": 14, "n_episodes": 4, "n_latents": 6, "l0": 2.0, "fold_rows": subject.episodes.fold_rows.tolist(),
     }  # fmt: skip
     write_effects(tmp_path / "effects.zarr", found, attributes)
     effects = Effects(tmp_path / "effects.zarr")

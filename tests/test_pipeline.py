@@ -12,11 +12,16 @@ import xarray
 import yaml
 from project import CONFIG, Project, write_observations, write_weights
 from running_snakemake import REPOSITORY
+from support import run_here
+
+from policylens.concepts.labels import write_labels
+from policylens.stores.tables import open_table
 
 pytestmark = pytest.mark.pipeline
 
 
 EFFECTS = "results/tiny/trained/interventions/causal"
+CIRCUIT = "results/tiny/trained/circuits/choice"
 
 
 def with_interventions():
@@ -32,7 +37,10 @@ def with_interventions():
             "keep_rows": ["logits"],
         }
     }
-    config["demo"].append(f"{EFFECTS}/index.json")
+    policy["circuits"] = {
+        "choice": {"intervention": "causal", "output": {"outcome": "kl"}, "sizes": [2, 8], "rows": 100}
+    }
+    config["demo"] += [f"{EFFECTS}/index.json", f"{CIRCUIT}/circuit.json"]
     return config
 
 
@@ -66,12 +74,63 @@ def test_interventions_say_what_latents_do(project):
     index = json.loads((folder / "index.json").read_text())
     assert list(index["sites"]["first"]["outcomes"]) == ["kl", "logits", "second", "value"]
     assert list(index["sites"]["second"]["outcomes"]) == ["kl", "logits", "value"], "the first site comes before it"
-    for name in ("matrices.png", "importance.png", "controls.png", "ranking.csv", "summary.txt"):
+    for name in (
+        "matrices.png",
+        "importance.png",
+        "controls.png",
+        "clusters.png",
+        "phases.png",
+        "ranking.csv",
+        "summary.txt",
+    ):
         assert (folder / "first" / name).stat().st_size > 0
     with xarray.open_zarr(folder / "first/effects.zarr", group="mean", consolidated=False) as mean:
         assert mean.logits_mean.dims == ("latent", "logits_unit")
         assert bool((mean.logits_low <= mean.logits_mean).all())
     assert not (folder / "first" / "unfinished").exists()
+
+
+def test_effects_are_told_apart_by_phase(project, tmp_path):
+    """By the script alone: the tiny policy's family has no labels, so that its config cannot ask for phases."""
+    root = project.folder / "results/tiny"
+    source = open_table(root / "sources/own")
+    for part in source.parts:
+        write_labels(
+            tmp_path / f"labels/{part}.zarr", source, part, lambda rows, names: {"late": rows["step"] >= 10}, ["late"],
+            {"late": "whether half of the episode is over (bool)"}, {},
+        )  # fmt: skip
+    labels = [tmp_path / f"labels/{part}.zarr/zarr.json" for part in source.parts]
+    run_here("workflow_scripts/index_parts.py", "--out", tmp_path / "labels", "--parts", *labels)
+    places = {"checkpoint": root / "trained/checkpoint", "source": root / "sources/own", "labels": tmp_path / "labels",
+              "capture": root / "trained/activations/both"}  # fmt: skip
+    words = [word for name, place in places.items() for word in (f"--{name}", place)]
+    sae = root / "trained/sae/sweep/second/small"
+    settings = json.dumps({"modes": ["zero"], "controls": 0})
+    phase = json.dumps({"label": "late", "edges": [1]})
+    out = tmp_path / "site/effects.zarr"
+    run_here("workflow_scripts/intervene.py", *words, "--sae", f"second={sae}", "--site", "second", "--settings",
+             settings, "--phase", phase, "--out", out)  # fmt: skip
+    names = {"policy": "tiny", "checkpoint": "trained", "site": "second", "sae": "sweep/small", "capture": "both"}
+    origin = json.dumps({**names, "split": "test"})
+    analysed = tmp_path / "site/analysis.json"
+    run_here("workflow_scripts/analyse_interventions.py", "--effects", out, "--origin", origin, "--out", analysed)
+    phases = json.loads(analysed.read_text())["phases"]
+    assert phases["names"] == ["late < 1", "late >= 1"]
+    assert phases["rows"][0] == phases["rows"][1] > 0
+    assert phases["modes"]["zero"]["logits"]["tested"] > 0
+    assert "in late >= 1" in (tmp_path / "site/summary.txt").read_text()
+
+
+def test_a_circuit_is_traced(project):
+    folder = project.folder / CIRCUIT
+    record = json.loads((folder / "circuit.json").read_text())
+    assert record["sites"] == ["first", "second"]
+    assert [entry["size"] for entry in record["curve"]] == [2, 8]
+    assert record["chosen_on"]["split"] == "validation"
+    assert record["scored_on"]["split"] == "test"
+    assert record["limitations"] == []
+    for name in ("circuit.png", "faithfulness.png", "summary.txt"):
+        assert (folder / name).stat().st_size > 0
 
 
 def test_a_second_run_does_nothing(project):

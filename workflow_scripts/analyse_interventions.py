@@ -11,11 +11,12 @@ import numpy as np
 from policylens.console import main
 from policylens.interventions.analysis import analysis
 from policylens.interventions.effects import Effects
+from policylens.interventions.profiles import half_effects, raised_effects
 from policylens.interventions.text import summary
 from policylens.stores.files import write_json, write_text
 from policylens.stores.schemas import check_against
 from policylens.stores.tabular import write_csv
-from policylens.visualize import effect_plots
+from policylens.visualize import effect_plots, profile_plots
 
 SHOWN = 30
 
@@ -25,9 +26,11 @@ def program() -> None:
     parser.add_argument("--effects", required=True, type=Path, help="effects.zarr")
     parser.add_argument("--origin", required=True, type=json.loads, help="JSON: policy, checkpoint, site, sae, capture")
     parser.add_argument("--out", required=True, type=Path, help="analysis.json to write; all else stands beside it")
+    parser.add_argument("--clusters", type=int, default=0, help="how many; 0: what separates latents best")
+    parser.add_argument("--seed", type=int, default=0, help="of clusters and their nulls")
     arguments = parser.parse_args()
     effects = Effects(arguments.effects)
-    record = analysis(effects, arguments.origin)
+    record = analysis(effects, arguments.origin, clusters=arguments.clusters or None, seed=arguments.seed)
     check_against("intervention", record, arguments.out)
     draw(effects, record, arguments.out.parent)
     write_csv(arguments.out.with_name("ranking.csv"), rows_of(record))
@@ -53,6 +56,13 @@ def draw(effects: Effects, record: Mapping[str, Any], folder: Path) -> None:
     )
     effect_plots.controls(
         folder / "controls.png", {name: own["controls"] for name, own in outcomes.items()}, title, note
+    )
+    raised = half_effects(raised_effects(found, list(effects.outcomes)), effects.attributes["fold_rows"])
+    profile_plots.clusters(folder / "clusters.png", record["clusters"][mode], raised, found["latent"], title, note)
+    phases = record["phases"]
+    told = f"{note}; {phases['label']}: {phases['description']}" if phases else note
+    profile_plots.phases(
+        folder / "phases.png", phases and phases["modes"][mode], phases and phases["names"], title, told
     )
 
 

@@ -19,6 +19,13 @@ def read_batch(source: Table, names: Iterable[str], rows: np.ndarray | slice) ->
     return {name: source.array(name).read(rows) for name in names}
 
 
+def batches_of_rows(source: Table, names: Iterable[str], rows: np.ndarray, size: int) -> Iterator[Batch]:
+    """Consecutive batches of at most `size` of some rows of a source. rows: (n,) row numbers."""
+    names = list(names)
+    for start in range(0, len(rows), size):
+        yield read_batch(source, names, rows[start : start + size])
+
+
 def batches(source: Table, names: Iterable[str], rows: slice, size: int) -> Iterator[Batch]:
     """Consecutive batches of at most `size` rows over a slice of a source."""
     columns = {name: source.array(name) for name in names}

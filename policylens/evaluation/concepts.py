@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from policylens.concepts.phases import check_phase_values, phase_edges, phase_of
 from policylens.errors import UserError
 from policylens.evaluation.alignment import Alignment, per_target, summary
 from policylens.evaluation.linear_probe import linear_probe
@@ -103,15 +104,10 @@ def phase_codes(labels: Table, splits: Splits, phase: Mapping[str, Any]) -> tupl
         for split in ("train", "test")
     }
     for value in values.values():
-        if value.ndim != 1 or (value.dtype.kind == "f" and np.isnan(value).any()):
-            raise UserError(f"phase: the label {phase['label']!r} must be one known number per row; name another")
-    edges = phase.get("edges")
-    if edges is None:
-        edges = np.unique(
-            np.quantile(values["train"].astype(np.float64), np.arange(1, phase["bins"]) / phase["bins"])
-        ).tolist()
-    codes = np.searchsorted(edges, values["test"], side="right")
-    return codes, {"label": phase["label"], "edges": [float(edge) for edge in edges]}
+        check_phase_values(value, phase["label"])
+    edges = phase_edges(values["train"], phase)
+    codes = phase_of(values["test"], edges)
+    return codes, {"label": phase["label"], "edges": edges}
 
 
 def concept_report(

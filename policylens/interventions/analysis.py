@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from policylens.interventions.clusters import clustered
 from policylens.interventions.controls import KINDS
 from policylens.interventions.effects import Effects
+from policylens.interventions.profiles import raised_effects
+from policylens.interventions.selectivity import selectivity
 from policylens.interventions.shelf import Arrays
 from policylens.statistics.correction import benjamini_hochberg
 from policylens.statistics.directions import percentile
@@ -19,10 +22,14 @@ TOP = 30
 MEASURES = ("norm", "size")
 
 
-def analysis(effects: Effects, origin: Mapping[str, Any], top: int = TOP) -> dict[str, Any]:
+def analysis(
+    effects: Effects, origin: Mapping[str, Any], top: int = TOP, clusters: int | None = None, seed: int = 0
+) -> dict[str, Any]:
     """analysis.json of a site: per mode and outcome a ranking, controls, and the first-order estimate's agreement.
 
-    origin: policy, checkpoint, site and the like, kept as given. top: how many latents a ranking names.
+    Per mode, clusters of latents by causal profile, and where phases were told apart, in which each latent matters.
+    origin: policy, checkpoint, site and the like, kept as given. top: how many latents a ranking names. clusters: how
+    many; None: what separates them best. seed: of the clustering and its nulls.
     """
     latents = effects.group("latents")
     attributes = effects.attributes
@@ -36,7 +43,15 @@ def analysis(effects: Effects, origin: Mapping[str, Any], top: int = TOP) -> dic
         "l0": attributes["l0"],
         "outcomes": effects.outcomes,
         "modes": {mode: _mode(effects, mode, latents, top) for mode in effects.modes},
+        "clusters": {mode: _clusters(effects, mode, clusters, seed) for mode in effects.modes},
+        "phases": selectivity(effects, top),
     }
+
+
+def _clusters(effects: Effects, mode: str, count: int | None, seed: int) -> dict[str, Any] | None:
+    found = effects.group(mode)
+    folds = raised_effects(found, list(effects.outcomes))
+    return clustered(found["latent"], folds, effects.attributes["fold_rows"], count, seed)
 
 
 def _mode(effects: Effects, mode: str, latents: Arrays, top: int) -> dict[str, Any]:

@@ -37,6 +37,10 @@ def _dimensions(group: str, name: str, values: np.ndarray, by_pair: bool) -> tup
         return (row,)
     if group.endswith("_controls"):
         return (row, "control")
+    if group.endswith("_phases"):
+        return (row, "phase")
+    if name.endswith("_raised"):
+        return (row, "fold", f"{name.removesuffix('_raised')}_unit")
     outcome = name
     for suffix in PER_UNIT:
         outcome = outcome.removesuffix(f"_{suffix}")

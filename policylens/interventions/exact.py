@@ -41,7 +41,7 @@ def block_size(subject: Subject) -> int:
 
 def measure(subject: Subject, mode: Mode, latents: np.ndarray) -> tuple[dict[str, Sums], np.ndarray]:
     """Effects of changing each of some latents: outcome -> sums, and the number of rows that each changes, (k,)."""
-    return summed(subject, mode, *changes_of(subject, mode, latents))
+    return summed(subject, mode, *changes_of(subject, mode, latents), rows=subject.n_rows)
 
 
 def changes_of(subject: Subject, mode: Mode, latents: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -51,17 +51,20 @@ def changes_of(subject: Subject, mode: Mode, latents: np.ndarray) -> tuple[Tenso
     return amounts, subject.sae.W_dec[torch.from_numpy(latents).to(subject.sae.device)]
 
 
-def summed(subject: Subject, mode: Mode, changes: Tensor, directions: Tensor) -> tuple[dict[str, Sums], np.ndarray]:
+def summed(
+    subject: Subject, mode: Mode, changes: Tensor, directions: Tensor, rows: int = 0
+) -> tuple[dict[str, Sums], np.ndarray]:
     """Effects of moving the activation by changes[k, row, position] * directions[k]: outcome -> sums; rows changed.
 
-    changes: (k, n, positions). directions: (k, d), in the activation's units.
+    changes: (k, n, positions). directions: (k, d), in the activation's units. rows: n, for sums with all they can hold.
     """
     before = subject.baseline(mode.keep_error).outcomes
-    found = {name: Sums.zeros(len(changes), values.shape[1]) for name, values in before.items()}
+    found = {name: Sums.zeros(len(changes), values.shape[1], rows) for name, values in before.items()}
+    signs = changes.sum(2).sign().double().cpu().numpy() if rows else [None] * len(changes)
 
     def add(number: int, rows: np.ndarray, after: dict[str, np.ndarray]) -> None:
         for name, sums in found.items():
-            sums.add(after[name], before[name], rows, number, subject.episodes)
+            sums.add(after[name], before[name], rows, number, subject.episodes, signs[number])
 
     counts = every_pair(subject, mode, changes, directions, add)
     return found, counts

@@ -13,11 +13,14 @@ from policylens.interventions.controls import KINDS, control, directions, streng
 from policylens.interventions.exact import block_size, changes_of, every_pair, measure
 from policylens.interventions.gradient import first_order
 from policylens.interventions.modes import Mode, mode_of
+from policylens.interventions.phases import Phases, density_in_phases, sizes_in_phases
 from policylens.interventions.shelf import Arrays, Shelf
 from policylens.interventions.subject import Subject
 from policylens.progress import progress
 
 LATENTS_PER_PIECE = 64
+BY_ROW = "_row_size"
+"""Suffix of a piece's arrays that have an entry per row: not stored, phases are counted from them."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Found:
     groups: dict[str, Arrays]
 
 
-def study(subject: Subject, settings: Settings, shelf: Shelf) -> Found:
-    """Measure everything that the settings ask for."""
+def study(subject: Subject, settings: Settings, shelf: Shelf, phases: Phases | None = None) -> Found:
+    """Measure everything that the settings ask for. phases: of the rows, to say in which each latent matters."""
     for name in settings.keep_rows:
         if name not in subject.baseline(True).outcomes:
             known = ", ".join(subject.baseline(True).outcomes)
@@ -63,8 +66,14 @@ def study(subject: Subject, settings: Settings, shelf: Shelf) -> Found:
     latents = chosen(subject, settings.features)
     groups = {"latents": described(subject, latents)}
     for mode in settings.modes:
-        effects = _effects(subject, mode, latents, shelf)
+        effects, row_sizes = _effects(subject, mode, latents, shelf, phases is not None)
         groups[mode.name] = effects
+        if phases is not None:
+            found = {"latent": latents, "density": density_in_phases(subject, latents, phases)}
+            for outcome, sizes in row_sizes.items():
+                own = sizes_in_phases(sizes, phases, subject.episodes.of_row, settings.seed)
+                found |= {f"{outcome}_{name}": values for name, values in own.items()}
+            groups[f"{mode.name}_phases"] = _as_float32(found)
         groups[f"{mode.name}_gradient"] = {"latent": latents} | shelf.piece(
             f"{mode.name}-gradient", lambda mode=mode: _as_float32(first_order(subject, mode, latents))
         )
@@ -115,12 +124,17 @@ def controlled(effects: Arrays, subject: Subject, count: int) -> np.ndarray:
     return np.sort(in_turn[np.sort(first)][:count])
 
 
-def _effects(subject: Subject, mode: Mode, latents: np.ndarray, shelf: Shelf) -> Arrays:
+def _effects(
+    subject: Subject, mode: Mode, latents: np.ndarray, shelf: Shelf, by_row: bool
+) -> tuple[Arrays, dict[str, np.ndarray]]:
+    """What is stored of a mode's effects; and, where asked for, outcome -> sizes row by row, (k, n)."""
     pieces = [
-        shelf.piece(f"{mode.name}-{number:05d}", lambda piece=piece: _measured(subject, mode, piece))
+        shelf.piece(f"{mode.name}-{number:05d}", lambda piece=piece: _measured(subject, mode, piece, by_row))
         for number, piece in progress(list(_pieces(subject, latents)), None, f"{subject.site} {mode.name}", "pieces")
     ]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    sizes = {name: joined.pop(f"{name}{BY_ROW}") for name in subject.baseline(True).outcomes if by_row}
+    return joined, sizes
 
 
 def _pieces(subject: Subject, latents: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -129,12 +143,15 @@ def _pieces(subject: Subject, latents: np.ndarray) -> Iterator[tuple[int, np.nda
         yield start // size, latents[start : start + size]
 
 
-def _measured(subject: Subject, mode: Mode, latents: np.ndarray) -> Arrays:
+def _measured(subject: Subject, mode: Mode, latents: np.ndarray, by_row: bool) -> Arrays:
     sums, counts = measure(subject, mode, latents)
     found = {"latent": latents, "rows_changed": counts}
     for outcome, strength in strengths(sums, subject.episodes).items():
-        own = {**sums[outcome].means(subject.episodes), **strength}
+        folds = sums[outcome].fold_means(subject.episodes)
+        own = {**sums[outcome].means(subject.episodes), **strength, "raised": folds}
         found |= {f"{outcome}_{name}": values for name, values in own.items()}
+        if by_row:
+            found[f"{outcome}{BY_ROW}"] = sums[outcome].row_size
     return _as_float32(found)
 
 

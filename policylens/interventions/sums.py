@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numba import njit
 from scipy import stats
+
+FOLDS = 4
+"""Disjoint parts of the episodes whose effects are also kept apart: two and two make three pairs of halves."""
 
 
 @dataclass(frozen=True)
@@ -15,20 +19,37 @@ class Sums:
 
     signed: of e. size: of |e|. squares: over episodes, of the squared sum of e in the episode. weighted: over episodes,
     of that sum times the number of the episode's rows.
+    raised: (k, FOLDS, w) of e times the sign of the change, over the rows of each fold of episodes: what more of the
+    latent does. row_size: float32 (k, n), in each row the sum
+    of |e| over units. Both are empty where nobody asked for them: controls only need the sums.
     """
 
     signed: np.ndarray
     size: np.ndarray
     squares: np.ndarray
     weighted: np.ndarray
+    raised: np.ndarray
+    row_size: np.ndarray
 
     @classmethod
-    def zeros(cls, latents: int, width: int) -> Sums:
-        """Nothing added yet."""
-        return cls(*(np.zeros((latents, width)) for _ in range(4)))
+    def zeros(cls, latents: int, width: int, rows: int = 0) -> Sums:
+        """Nothing added yet. rows: how many there are, to keep folds and rows too; 0: not to."""
+        sums = (np.zeros((latents, width)) for _ in range(4))
+        raised = np.zeros((latents, FOLDS if rows else 0, width))
+        return cls(*sums, raised, np.zeros((latents, rows), np.float32))
 
-    def add(self, after: np.ndarray, before: np.ndarray, rows: np.ndarray, latent: int, episodes: Episodes) -> None:
+    def add(
+        self,
+        after: np.ndarray,
+        before: np.ndarray,
+        rows: np.ndarray,
+        latent: int,
+        episodes: Episodes,
+        signs: np.ndarray | None = None,
+    ) -> None:
         """Add e = after - before[rows] of one latent: after (b, w) float32, rows (b,) ascending.
+
+        signs: (n,) float64 of the change in every row, where folds are kept.
 
         All rows of an episode in which the latent is changed must come in one call.
         """
@@ -38,11 +59,19 @@ class Sums:
             rows,
             episodes.of_row,
             episodes.lengths,
+            episodes.folds,
+            np.zeros(0) if signs is None else signs,
             self.signed[latent],
             self.size[latent],
             self.squares[latent],
             self.weighted[latent],
+            self.raised[latent],
+            self.row_size[latent],
         )
+
+    def fold_means(self, episodes: Episodes) -> np.ndarray:
+        """Mean of `raised` over the rows of each fold, float64 (k, FOLDS, w); 0 in a fold without rows."""
+        return self.raised / np.maximum(episodes.fold_rows, 1)[:, None]
 
     def means(self, episodes: Episodes) -> dict[str, np.ndarray]:
         """mean, low, high (95% interval) and mean_size, the mean of |e|: float64 (k, w), over all rows.
@@ -78,19 +107,37 @@ class Episodes:
         """Rows of all episodes."""
         return len(self.of_row)
 
+    @cached_property
+    def folds(self) -> np.ndarray:
+        """(E,) int64: the fold of each episode, 0 to FOLDS - 1, drawn; as many episodes always give the same."""
+        return np.random.default_rng(0).permutation(len(self.lengths)) % FOLDS
+
+    @property
+    def fold_rows(self) -> np.ndarray:
+        """(FOLDS,) rows of the episodes of each fold."""
+        return np.bincount(self.folds, self.lengths, FOLDS).astype(np.int64)
+
 
 @njit(nogil=True, cache=True)
-def _add(after, before, rows, episode_of_row, lengths, signed, size, squares, weighted):
+def _add(
+    after, before, rows, episode_of_row, lengths, fold_of, signs, signed, size, squares, weighted, raised, row_size
+):
     """One pass: subtract, add up within each episode, and at its end add the sum's powers."""
     width = after.shape[1]
     inside = np.zeros(width)
     for p in range(len(rows)):
-        row = rows[p]
+        row, in_row = rows[p], 0.0
         for c in range(width):
             effect = np.float64(after[p, c]) - np.float64(before[row, c])
             inside[c] += effect
             size[c] += abs(effect)
+            in_row += abs(effect)
         episode = episode_of_row[row]
+        if len(row_size):
+            row_size[row] = in_row
+            fold, sign = fold_of[episode], signs[row]
+            for c in range(width):
+                raised[fold, c] += sign * (np.float64(after[p, c]) - np.float64(before[row, c]))
         if p + 1 == len(rows) or episode_of_row[rows[p + 1]] != episode:
             length = lengths[episode]
             for c in range(width):

@@ -17,6 +17,9 @@ def summary(record: Mapping[str, Any], top: int = 5) -> str:
         lines += ["", f"{mode}"]
         for outcome, found in outcomes.items():
             lines += _outcome(outcome, found, top)
+        lines += _clusters(record["clusters"][mode])
+        if record["phases"]:
+            lines += _phases(record["phases"], mode, top)
     return "\n".join(lines) + "\n"
 
 
@@ -36,3 +39,53 @@ def _controls(kind: str, record: Mapping[str, Any]) -> str:
     own = record[f"{kind}_norm"]
     share = f"{own['significant']} of {len(record['latents'])}"
     return f"    stronger than {own['directions']} {kind} directions (adjusted p <= .05): {share} controlled latents"
+
+
+def _clusters(record: Mapping[str, Any] | None) -> list[str]:
+    if record is None:
+        return ["  clusters: too few latents do anything in every half of the episodes"]
+    null = record["silhouette_of_clouds"]
+    best = record["silhouettes"][str(record["count"])]
+    lines = [
+        f"  clusters by causal profile: {record['count']} ({record['n_latents']} latents); silhouette {best:.2f}, of "
+        f"single clouds of the same covariance {null['median']:.2f} (95%: {null['high']:.2f}; p = {null['p']:.2g})",
+    ]
+    if record["stability"]:
+        found = record["stability"]
+        lines.append(
+            f"    adjusted Rand index between halves of the episodes {found['halves']['mean']:.2f} (lowest "
+            f"{found['halves']['lowest']:.2f}), between seeds {found['seeds']['mean']:.2f}; of such clouds "
+            f"{found['clouds']['mean']:.2f}, permuted at most {found['permuted_high']:.2f} (95%)"
+        )
+        lines.append(f"    {_verdict(record)}")
+    for number, cluster in enumerate(record["clusters"]):
+        most = ", ".join(f"{e['outcome']}[{e['unit']}] {e['mean']:+.3g}" for e in cluster["strongest"][:3])
+        latents = ", ".join(map(str, cluster["latents"][:8])) + (" ..." if len(cluster["latents"]) > 8 else "")
+        lines.append(f"    {number}: {len(cluster['latents'])} latents ({latents}): more of them: {most}")
+    return lines
+
+
+def _verdict(record: Mapping[str, Any]) -> str:
+    stable = "stable: other episodes give the same clusters" if record["stable"] else "NOT stable across episodes"
+    apart = "separated" if record["separated"] else "no better separated than a cloud without clusters is"
+    return f"{stable} (threshold .65); {apart}"
+
+
+def _phases(record: Mapping[str, Any], mode: str, top: int) -> list[str]:
+    names = record["names"]
+    lines = [f"  phases: {', '.join(f'{n} ({rows} rows)' for n, rows in zip(names, record['rows'], strict=True))}"]
+    for outcome, found in record["modes"][mode].items():
+        where = ", ".join(
+            f"{count} in {name} (share of the median latent there: {usual:.0%})"
+            for name, count, usual in zip(names, found["by_phase"], found["typical"], strict=True)
+        )
+        lines.append(
+            f"    {outcome}: effects of {found['significant']} of {found['tested']} latents lie in one phase more than "
+            f"shifted phases give (adjusted p <= .05): {where}"
+        )
+        for phase, name in enumerate(names):
+            own = [entry for entry in found["latents"] if entry["phase"] == phase][:top]
+            if own:
+                shares = ", ".join(f"{e['latent']} ({e['share']:.0%}, expected {e['expected']:.0%})" for e in own)
+                lines.append(f"      {name}: {shares}")
+    return lines

@@ -18,6 +18,7 @@ from policylens.interventions.kinds import check_mode
 from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
+from policylens.project.circuits import circuit_settings
 from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.steering import DIVERGENCE, steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
@@ -54,7 +55,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths, interventions, steerings.
+    trainings, strengths, interventions, circuits, steerings.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -83,6 +84,7 @@ class PolicyBlock:
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
         self.steerings = {key: steering_settings(value, seed) for key, value in block.get("steering", {}).items()}
+        self.circuits = {key: circuit_settings(value, seed) for key, value in block.get("circuits", {}).items()}
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
 
@@ -147,6 +149,7 @@ RULES = (
     "record_source",
     "steer",
     "summarise_sweep",
+    "trace_circuit",
     "train_policy",
     "train_sweep",
     "training_stats",
@@ -276,6 +279,8 @@ def _check_policy(policy: PolicyBlock) -> None:
         _check_intervention(policy, f"{policy.where}.interventions.{name}", block)
     for name, block in policy.steerings.items():
         _check_steering(policy, f"{policy.where}.steering.{name}", block)
+    for name, block in policy.circuits.items():
+        _check_circuit(policy, f"{policy.where}.circuits.{name}", block)
     for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
         for name, block in blocks.items():
             where = f"{policy.where}.{capability}.{name}"
@@ -367,9 +372,7 @@ def _check_concepts(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     known = policy.labels[concepts["labels"]]["names"]
     for name in [*concepts.get("names", []), *([concepts["phase"]["label"]] if "phase" in concepts else [])]:
         _known(name, known, where, "label", f" in the label set {concepts['labels']!r}")
-    edges = concepts.get("phase", {}).get("edges", [])
-    if edges != sorted(edges):
-        raise UserError(f"{where}.phase.edges: must ascend, got {edges}")
+    _check_ascending(concepts.get("phase", {}).get("edges", []), f"{where}.phase")
     if "untrained" in concepts:
         _known(concepts["untrained"], policy.checkpoints, where, "checkpoint")
 
@@ -472,6 +475,8 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
         with _naming(f"{where}.modes"):
             check_mode(mode)
     _check_saes(policy, where, block["saes"])
+    if "phase" in block:
+        _check_phase(policy, f"{where}.phase", block)
 
 
 def _check_saes(policy: PolicyBlock, where: str, saes: Mapping[str, str]) -> None:
@@ -481,6 +486,22 @@ def _check_saes(policy: PolicyBlock, where: str, saes: Mapping[str, str]) -> Non
         own = policy.sweeps[_known(sweep, policy.sweeps, f"{where}.saes.{site}", "sweep")]
         _known(member, own["members"], f"{where}.saes.{site}", "member", f" of the sweep {sweep!r}")
         _known(site, own["sites"], f"{where}.saes", "site", f" of the sweep {sweep!r}")
+
+
+def _check_phase(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    phase = block["phase"]
+    _check_labelled(policy, where, block["capture"], phase["labels"])
+    _known(phase["label"], policy.labels[phase["labels"]]["names"], where, "label", f" in {phase['labels']!r}")
+    _check_ascending(phase.get("edges", []), where)
+
+
+def _check_circuit(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    _known(block["intervention"], policy.interventions, where, "intervention")
+
+
+def _check_ascending(edges: list[float], where: str) -> None:
+    if edges != sorted(edges):
+        raise UserError(f"{where}.edges: must ascend, got {edges}")
 
 
 def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:

@@ -20,6 +20,11 @@ def own_settings(block: Mapping[str, Any]) -> dict[str, Any]:
     return {key: block[key] for key in OWN if key in block}
 
 
+def phase_options(block: Mapping[str, Any]) -> dict[str, Any]:
+    """How a block's phases are cut: all that `phase` says but the label set."""
+    return {key: value for key, value in block["phase"].items() if key != "labels"}
+
+
 def sweep_and_member(address: str) -> tuple[str, str]:
     """ "demo/topk_k32" -> ("demo", "topk_k32")."""
     sweep, _, member = address.partition("/")

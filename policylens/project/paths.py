@@ -36,6 +36,7 @@ WILDCARDS = (
     "member",
     "intervention",
     "steering",
+    "circuit",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
@@ -104,6 +105,8 @@ PATHS = {
                  "every run with something steered"),
         Template("steering", _STEERING + "/index.json", "what steering does: what was chosen, whether it holds on "
                  "other episodes, random directions; summary.txt, candidates.csv and the figures stand beside it"),
+        Template("circuit", _RUN + "/circuits/{circuit}/circuit.json", "the latents that carry an output, from inputs "
+                 "to it: faithfulness, completeness, random circuits; summary.txt and the figures stand beside it"),
     )
 }  # fmt: skip
 
@@ -124,7 +127,7 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep", "intervention", "steering")
+    ends = ("labels", "strength", "capture", "sweep", "intervention", "circuit", "steering")
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -156,6 +159,7 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
     for steering in policy.steerings:
         yield "steering_runs", {**at, "steering": steering}
         yield "steering", {**at, "steering": steering}
+    yield from (("circuit", {**at, "circuit": circuit}) for circuit in policy.circuits)
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}

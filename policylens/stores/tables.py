@@ -96,7 +96,8 @@ def _common_arrays(folder: Path, roots: Mapping[str, Any]) -> dict[str, Any]:
 class Column:
     """One array over all parts, read lazily.
 
-    shape: (rows, *row shape). dtype: as stored; bfloat16, which is stored as its bits, is read as float32.
+    shape: (rows, *row shape). dtype: as stored; bfloat16, which is stored as its bits, is read as float32. description:
+    the array's attribute, a label's meaning and unit; "" where it has none.
     """
 
     def __init__(self, name: str, arrays: Sequence[Any]) -> None:
@@ -104,6 +105,7 @@ class Column:
         counts = [array.shape[0] for array in self._arrays]
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.shape = (int(self._starts[-1]), *self._arrays[0].shape[1:])
+        self.description = str(self._arrays[0].attrs.get("description", ""))
         self._bits = self._arrays[0].attrs.get("encoding") == "bfloat16"
         self.dtype = np.dtype(np.float32) if self._bits else self._arrays[0].dtype
 
