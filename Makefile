@@ -38,7 +38,8 @@ reproduce-franka:
 	@envs/run core true & envs/run workflow true; wait $$!
 	@envs/run core python examples/franka_eureka/prepare.py --assets "$(ASSETS)" --out build/franka_eureka
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile build/franka_eureka/config.yaml -- \
-	    $(PUBLISHED)/sae/published/index.json $(PUBLISHED)/interventions/published/index.json
+	    $(PUBLISHED)/sae/published/index.json $(PUBLISHED)/interventions/published/index.json \
+	    $(PUBLISHED)/correlations/published/index.json
 	@envs/run core python examples/franka_eureka/compare.py --assets "$(ASSETS)" --results $(PUBLISHED)
 
 test: lint
@@ -64,8 +65,9 @@ format:
 SAE := results/othello/final/sae
 figures: demo
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- $(foreach sweep,scaling architectures concepts learning_rate sites,$(SAE)/$(sweep)/index.json) \
-	    results/othello/final/interventions/causal/index.json
+	    results/othello/final/interventions/causal/index.json results/othello/final/correlations/causal/index.json
 	@mkdir -p docs/images
+	@cp results/othello/final/correlations/causal/block_2/heatmap.png docs/images/correlations.png
 	@cp results/othello/final/interventions/causal/block_2/matrices.png docs/images/interventions.png
 	@cp $(SAE)/demo/block_2/evaluation/fidelity.png docs/images/fidelity.png
 	@cp $(SAE)/scaling/block_2/evaluation/scaling.png docs/images/scaling.png

@@ -3,12 +3,14 @@
 
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/correlation_inputs.smk"
 include: "rules/checkpoints.smk"
 include: "rules/sources.smk"
 include: "rules/activations.smk"
 include: "rules/sae.smk"
 include: "rules/comparisons.smk"
 include: "rules/interventions.smk"
+include: "rules/correlations.smk"
 
 
 report: "rules/captions/workflow.rst"

@@ -103,6 +103,7 @@ def sound():
                     }
                 },
                 "interventions": {"causal": {"capture": "demo", "saes": {"block_1": "played/top"}, "modes": ["mean"]}},
+                "correlations": {"own": {"capture": "demo", "saes": {"block_1": "played/top"}, "labels": "truth"}},
             },
             "recorded": {
                 "family": "activations",
@@ -146,6 +147,7 @@ def test_the_sound_config_is_sound():
 OWN, BOARD = "policies.own", "policies.board"
 SWEEP = f"{OWN}.sae.sweep"
 CAUSAL = "policies.board.interventions.causal"
+CORRELATIONS = "policies.board.correlations.own"
 PLAYED = f"{BOARD}.sae.played"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
@@ -324,6 +326,20 @@ FAULTS = [
         {"causal": {"capture": "all", "saes": {"layer": "a/b"}}},
         "interventions.causal needs the capability 'run'",
     ),
+    # correlations
+    (f"{CORRELATIONS}.capture", "dem", f"{CORRELATIONS}: there is no capture 'dem'; did you mean 'demo'?"),
+    (f"{CORRELATIONS}.labels", "truths", f"{CORRELATIONS}: there is no label set 'truths'; did you mean 'truth'?"),
+    (f"{CORRELATIONS}.saes", {"block_1": "played/to"}, f"{CORRELATIONS}.saes.block_1: there is no member 'to'"),
+    (f"{CORRELATIONS}.saes", {"block_2": "played/top"}, f"{CORRELATIONS}.saes: there is no site 'block_2' of the sweep"),
+    (f"{CORRELATIONS}.saes", {"block_1": "top"}, "'top': an SAE is named by sweep/member"),
+    (f"{CORRELATIONS}.shifts", 20, "20: at least 200 shifts are needed to place a correlation, or 0 for none"),
+    (f"{CORRELATIONS}.split", "tset", f"{CORRELATIONS}.split: 'tset' is not one of"),
+    (f"{CORRELATIONS}.modes", ["zero"], f"{CORRELATIONS}: unknown key 'modes'"),
+    (
+        "policies.recorded.correlations",
+        {"own": {"capture": "all", "saes": {"layer": "a/b"}}},
+        "correlations.own: needs observations, which are its inputs, but 'all' is imported",
+    ),
     (f"{SWEEP}.evaluation", {"split": "all"}, f"{SWEEP}.evaluation.split: 'all' holds rows that 'plain' is trained on"),
     # layouts
     (f"{OWN}.sources.files.layout", {"axes": ["episode"]}, f"{OWN}.sources.files.layout.axes: "),
@@ -378,7 +394,7 @@ def test_a_sweep_of_imports_has_no_training():
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
-    del config["policies"]["board"]["interventions"]
+    del config["policies"]["board"]["interventions"], config["policies"]["board"]["correlations"]
     config["policies"]["board"]["sae"] = {
         "known": {
             "capture": capture,
@@ -469,7 +485,8 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
-    del config["policies"]["board"]["sae"], config["policies"]["board"]["interventions"]
+    for block in ("sae", "interventions", "correlations"):
+        del config["policies"]["board"][block]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None
     built = place / "results" / "board" / "final" / "checkpoint"

@@ -70,6 +70,14 @@ def config(folder: Path, sites: list[str]) -> dict:
                         "controlled": 20,
                     }
                 },
+                "correlations": {
+                    "published": {
+                        "capture": "rollout",
+                        "saes": {site: "published/published" for site in sites},
+                        "split": "all",
+                        "rows": 0,
+                    }
+                },
             }
         }
     }

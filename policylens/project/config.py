@@ -19,6 +19,7 @@ from policylens.interventions.kinds import check_mode
 from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
+from policylens.project.correlations import correlation_settings
 from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.sweeps import (
     import_path,
@@ -52,7 +53,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths, interventions.
+    trainings, strengths, interventions, correlations.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -79,6 +80,9 @@ class PolicyBlock:
         }
         self.interventions = {
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
+        }
+        self.correlations = {
+            key: correlation_settings(value, seed) for key, value in block.get("correlations", {}).items()
         }
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
@@ -120,16 +124,19 @@ class PolicyBlock:
 
 
 RULES = (
+    "analyse_correlations",
     "analyse_interventions",
     "capture",
     "capture_prunable",
     "collect_examples",
     "compare_saes",
+    "correlate",
     "demo",
     "evaluate_sae",
     "import_checkpoint",
     "import_sae",
     "index_capture",
+    "index_correlations",
     "index_interventions",
     "index_labels",
     "index_source",
@@ -269,6 +276,8 @@ def _check_policy(policy: PolicyBlock) -> None:
         _check_sweep(policy, f"{policy.where}.sae.{name}", block)
     for name, block in policy.interventions.items():
         _check_intervention(policy, f"{policy.where}.interventions.{name}", block)
+    for name, block in policy.correlations.items():
+        _check_correlation(policy, f"{policy.where}.correlations.{name}", block)
     for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
         for name, block in blocks.items():
             where = f"{policy.where}.{capability}.{name}"
@@ -458,13 +467,33 @@ def _check_imports(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
 def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     """A recorded capture, and SAEs of the sites."""
     _require(policy, "run", where)
-    capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
-    if "source" not in capture:
-        raise UserError(f"{where}: needs observations to run the policy on, but {block['capture']!r} is imported")
+    _check_observed(policy, where, block["capture"], "observations to run the policy on")
     for mode in block.get("modes", []):
         with _naming(f"{where}.modes"):
             check_mode(mode)
-    for site, address in block["saes"].items():
+    _check_saes(policy, where, block["saes"])
+
+
+def _check_correlation(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    """A recorded capture that has the sites, labels of its rows, and SAEs of the sites."""
+    _check_observed(policy, where, block["capture"], "observations, which are its inputs")
+    if "labels" in block:
+        _check_labelled(policy, where, block["capture"], block["labels"])
+    _check_saes(policy, where, block["saes"])
+    for site in block["saes"]:
+        sites = policy.captures[block["capture"]]["sites"]
+        _known(site, sites, f"{where}.saes", "site", f" in the capture {block['capture']!r}")
+
+
+def _check_observed(policy: PolicyBlock, where: str, capture: str, what: str) -> None:
+    """That a capture is there, and was recorded from a source."""
+    if "source" not in policy.captures[_known(capture, policy.captures, where, "capture")]:
+        raise UserError(f"{where}: needs {what}, but {capture!r} is imported")
+
+
+def _check_saes(policy: PolicyBlock, where: str, saes: Mapping[str, str]) -> None:
+    """That the config has the sweep, member and site of every SAE. saes: site -> "sweep/member"."""
+    for site, address in saes.items():
         sweep, member = sweep_and_member(address)
         own = policy.sweeps[_known(sweep, policy.sweeps, f"{where}.saes.{site}", "sweep")]
         _known(member, own["members"], f"{where}.saes.{site}", "member", f" of the sweep {sweep!r}")

@@ -35,12 +35,14 @@ WILDCARDS = (
     "site",
     "member",
     "intervention",
+    "correlation",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
 _SOURCE = "results/{policy}/sources/{source}"
 _SAE = _RUN + "/sae/{sweep}"
 _INTERVENTION = _RUN + "/interventions/{intervention}"
+_CORRELATION = _RUN + "/correlations/{correlation}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,12 @@ PATHS = {
                  "controls; summary.txt, ranking.csv and the figures stand beside it"),
         Template("intervention", _INTERVENTION + "/index.json", "interventions: their sites and SAEs, and where "
                  "their results are"),
+        Template("correlations", _CORRELATION + "/{site}/correlations.zarr/zarr.json", "how each input correlates "
+                 "with each latent of the SAE at a site and with the site's units"),
+        Template("correlation_site", _CORRELATION + "/{site}/analysis.json", "what these correlations say: rankings, "
+                 "the null, held-out scores; summary.txt, ranking.csv and heatmap.png stand beside it"),
+        Template("correlation", _CORRELATION + "/index.json", "correlations: their sites and SAEs; across_sites.png "
+                 "stands beside it"),
     )
 }  # fmt: skip
 
@@ -118,7 +126,7 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep", "intervention")
+    ends = ("labels", "strength", "capture", "sweep", "intervention", "correlation")
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -147,6 +155,7 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "capture", {**at, "capture": capture}
         yield from (("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block))
     yield from _of_interventions(policy, checkpoint)
+    yield from _of_correlations(policy, checkpoint)
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}
@@ -174,6 +183,15 @@ def _of_interventions(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[st
         for site in block["saes"]:
             yield "effects", {**names, "site": site}
             yield "intervention_site", {**names, "site": site}
+
+
+def _of_correlations(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for correlation, block in policy.correlations.items():
+        names = {"checkpoint": checkpoint, "correlation": correlation}
+        yield "correlation", names
+        for site in block["saes"]:
+            yield "correlations", {**names, "site": site}
+            yield "correlation_site", {**names, "site": site}
 
 
 def beside_members(sweep: Mapping[str, Any]) -> dict[str, list[str]]:
