@@ -330,7 +330,11 @@ FAULTS = [
     (f"{CORRELATIONS}.capture", "dem", f"{CORRELATIONS}: there is no capture 'dem'; did you mean 'demo'?"),
     (f"{CORRELATIONS}.labels", "truths", f"{CORRELATIONS}: there is no label set 'truths'; did you mean 'truth'?"),
     (f"{CORRELATIONS}.saes", {"block_1": "played/to"}, f"{CORRELATIONS}.saes.block_1: there is no member 'to'"),
-    (f"{CORRELATIONS}.saes", {"block_2": "played/top"}, f"{CORRELATIONS}.saes: there is no site 'block_2' of the sweep"),
+    (
+        f"{CORRELATIONS}.saes",
+        {"block_2": "played/top"},
+        f"{CORRELATIONS}.saes: there is no site 'block_2' of the sweep",
+    ),
     (f"{CORRELATIONS}.saes", {"block_1": "top"}, "'top': an SAE is named by sweep/member"),
     (f"{CORRELATIONS}.shifts", 20, "20: at least 200 shifts are needed to place a correlation, or 0 for none"),
     (f"{CORRELATIONS}.split", "tset", f"{CORRELATIONS}.split: 'tset' is not one of"),

@@ -10,10 +10,11 @@ from scipy import stats
 from support import refused
 
 from policylens.correlations.columns import columns_of, standardised
-from policylens.correlations.held_out import correlation_of_sums, held_out
+from policylens.correlations.held_out import held_out
 from policylens.correlations.measure import MEASURES, Pair, correlations, groups_of
 from policylens.correlations.null import draws_of, enough_shifts, shift_null
 from policylens.correlations.sample import Sample
+from policylens.correlations.scoring import correlation_of_sums
 from policylens.correlations.study import TOO_SHORT, UNSEEN, study
 from policylens.statistics.resampling import Resampling
 

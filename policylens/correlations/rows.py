@@ -71,7 +71,8 @@ def site_rows(capture: Table, site: str, sae: SAE, rows: np.ndarray) -> SiteRows
     pieces = (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
     found = Latents.of(encoded(piece) for piece in pieces)
     n, positions, m = found.shape
-    values = scipy.sparse.csc_array((found.values.astype(np.float64), found.rows, found.starts), shape=(n, m))
+    entries = (found.values.astype(np.float64), found.rows, found.starts)
+    values = scipy.sparse.csc_array(entries, shape=(n, m), copy=True)  # positions of a row are summed in place
     values.sum_duplicates()
     values.data /= positions
     values.eliminate_zeros()

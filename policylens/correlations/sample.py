@@ -9,6 +9,9 @@ import numpy as np
 
 from policylens.correlations.columns import Values
 
+SIDES = ("latents", "units")
+"""What competes for an input: the SAE's latents, and the activation's own units."""
+
 
 @dataclass(frozen=True)
 class Sample:

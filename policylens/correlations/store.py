@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from policylens.correlations.held_out import SIDES, HeldOut
+from policylens.correlations.held_out import HeldOut
+from policylens.correlations.sample import SIDES
 from policylens.correlations.study import PREFIXES, Arrays
 from policylens.errors import UserError
 from policylens.stores.store import StoreWriter, read_root

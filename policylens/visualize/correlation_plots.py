@@ -81,7 +81,7 @@ def across_sites(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         for name in every
     }
     names = [list(every)[place] for place in strongest(np.array(list(largest.values())), INPUTS)]
-    width = 2.6 + 2.3 * len(records)
+    width, columns = 2.6 + 2.3 * len(records), 3 if len(records) > 1 else 1
     note = f"Pearson; split {first['split']}, {first['n_rows']:,} rows of {first['n_episodes']:,} episodes"
     if len(names) < len(every):
         note += f"; {len(names)} of {len(every)} inputs"
@@ -96,7 +96,7 @@ def across_sites(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         grid[0].set_ylim(len(names) - 0.5, -0.5)
         grid[0].set_xlim(0, 1)
         grid[0].set_ylabel("input")
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 
 def _site(axes: Axes, record: Mapping[str, Any], names: Sequence[str]) -> None:
