@@ -395,6 +395,13 @@ def test_a_sweep_of_imports_has_no_training():
     assert not kinds & {"sae_training", "sae_recipe"}
 
 
+def test_correlations_are_of_sites_that_their_capture_has():
+    config = changed(f"{BOARD}.captures.late", {"source": "games", "sites": ["block_2"]})
+    config["policies"]["board"]["correlations"]["own"]["capture"] = "late"
+    with refused(f"{CORRELATIONS}.saes: there is no site 'block_1' in the capture 'late'"):
+        Config(config)
+
+
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
