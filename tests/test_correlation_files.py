@@ -168,6 +168,21 @@ def test_inputs_that_mean_nothing_are_refused(place, tmp_path):
     assert inputs_of(record, bad, None)[0].input == Input("pixels", "1", "pixels")
 
 
+def test_episodes_too_short_to_shift_name_their_capture(place, tmp_path, capsys):
+    n = EPISODES * STEPS
+    alone = {"episode": np.arange(n), "step": np.zeros(n, np.int64), "split": np.full(n, 2, np.int8)}
+    for name, kind, values in (("source", "source", {"observation": np.eye(6)[np.arange(n) % 6]}),
+                               ("capture", "capture", {"frame": np.ones((n, 4), np.float32)})):  # fmt: skip
+        table(tmp_path / name, kind, {**alone, **values})
+    own = {"source": tmp_path / "source", "capture": tmp_path / "capture", "labels": None}
+    with pytest.raises(AssertionError, match="ended with 1"):
+        correlate(place, tmp_path / "correlations.zarr", **own)
+    line = capsys.readouterr().err
+    assert line.startswith(f"error: {tmp_path / 'capture'}, split test: no input can be measured")
+    assert "set shifts: 0" in line
+    assert not (tmp_path / "correlations.zarr").exists()
+
+
 def test_an_sae_of_another_width_is_refused(place):
     with refused("takes 5 units", "'frame'", "has 4"):
         site_rows(open_table(place[0] / "capture"), "frame", sae_of(5, dtype=torch.float32), np.arange(3))

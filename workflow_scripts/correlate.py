@@ -13,6 +13,7 @@ from policylens.correlations.inputs import inputs_of
 from policylens.correlations.site import Site
 from policylens.correlations.store import held_out_arrays, write_correlations
 from policylens.correlations.study import study
+from policylens.errors import UserError
 from policylens.evaluation.concepts import check_same_rows
 from policylens.sae.files import CONFIG, WEIGHTS, load_sae
 from policylens.stores.files import read_json, sha256_of_file
@@ -25,7 +26,10 @@ def program() -> None:
     torch.set_num_threads(arguments.threads)
     record, site = read_json(arguments.checkpoint / "policy.json"), site_of(arguments)
     sample, rows = site.sample(arguments.split)
-    found = study(sample, arguments.shifts, arguments.seed)
+    try:
+        found = study(sample, arguments.shifts, arguments.seed)
+    except UserError as error:
+        raise UserError(f"{arguments.capture}, split {arguments.split}: {error}") from None
     scored = site.held_out(arguments.split, sample, found.kept)
     n, m = rows.latents.shape
     latents = {"latent": np.arange(m), "density": rows.densities, "active_rows": rows.active_rows}
