@@ -3,6 +3,7 @@
 
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/correlation_inputs.smk"
 include: "rules/checkpoints.smk"
 include: "rules/sources.smk"
 include: "rules/activations.smk"
@@ -13,6 +14,7 @@ include: "rules/steering_inputs.smk"
 include: "rules/steering.smk"
 include: "rules/circuit_inputs.smk"
 include: "rules/circuits.smk"
+include: "rules/correlations.smk"
 
 
 report: "rules/captions/workflow.rst"

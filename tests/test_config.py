@@ -124,6 +124,7 @@ def sound():
                     }
                 },
                 "circuits": {"move": {"intervention": "causal", "output": {"outcome": "kl"}}},
+                "correlations": {"own": {"capture": "demo", "saes": {"block_1": "played/top"}, "labels": "truth"}},
             },
             "recorded": {
                 "family": "activations",
@@ -169,6 +170,7 @@ SWEEP = f"{OWN}.sae.sweep"
 CAUSAL = "policies.board.interventions.causal"
 WEAKER = "policies.board.steering.weaker"
 MOVE = "policies.board.circuits.move"
+CORRELATIONS = "policies.board.correlations.own"
 PLAYED = f"{BOARD}.sae.played"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
@@ -395,7 +397,7 @@ FAULTS = [
         {"labels": "truth", "label": "empties"},
         f"{CAUSAL}.phase: a phase needs labels and label, and either bins or edges",
     ),
-    (f"{CAUSAL}.clusters", 1, f"{CAUSAL}.clusters: 1 is less than the minimum of 2"),
+    (f"{CAUSAL}.clusters", 1, f"{CAUSAL}.clusters is 1; it must be a whole number, at least 2"),
     (f"{CAUSAL}.controls", 50, "50: at least 200 random directions are needed"),
     (
         "policies.recorded.interventions",
@@ -440,6 +442,24 @@ FAULTS = [
     (f"{MOVE}.output", {"unit": 1}, f"{MOVE}.output: 'outcome' is missing"),
     (f"{MOVE}.sizes", [0], f"{MOVE}.sizes.0 is 0; it must be a whole number, at least 1"),
     (f"{MOVE}.size", 4, f"{MOVE}: unknown key 'size'; did you mean 'sizes'?"),
+    # correlations
+    (f"{CORRELATIONS}.capture", "dem", f"{CORRELATIONS}: there is no capture 'dem'; did you mean 'demo'?"),
+    (f"{CORRELATIONS}.labels", "truths", f"{CORRELATIONS}: there is no label set 'truths'; did you mean 'truth'?"),
+    (f"{CORRELATIONS}.saes", {"block_1": "played/to"}, f"{CORRELATIONS}.saes.block_1: there is no member 'to'"),
+    (
+        f"{CORRELATIONS}.saes",
+        {"block_2": "played/top"},
+        f"{CORRELATIONS}.saes: there is no site 'block_2' of the sweep",
+    ),
+    (f"{CORRELATIONS}.saes", {"block_1": "top"}, "'top': an SAE is named by sweep/member"),
+    (f"{CORRELATIONS}.shifts", 20, "20: at least 200 shifts are needed to place a correlation, or 0 for none"),
+    (f"{CORRELATIONS}.split", "tset", f"{CORRELATIONS}.split is 'tset'; it must be one of"),
+    (f"{CORRELATIONS}.modes", ["zero"], f"{CORRELATIONS}: unknown key 'modes'"),
+    (
+        "policies.recorded.correlations",
+        {"own": {"capture": "all", "saes": {"layer": "a/b"}}},
+        "correlations.own: needs observations, which are its inputs, but 'all' is imported",
+    ),
     (f"{SWEEP}.evaluation", {"split": "all"}, f"{SWEEP}.evaluation.split: 'all' holds rows that 'plain' is trained on"),
     # layouts
     (f"{OWN}.sources.files.layout", {"axes": ["episode"]}, "it must be one of [step, episode], [episode, step]"),
@@ -491,10 +511,17 @@ def test_a_sweep_of_imports_has_no_training():
     assert not kinds & {"sae_training", "sae_recipe"}
 
 
+def test_correlations_are_of_sites_that_their_capture_has():
+    config = changed(f"{BOARD}.captures.late", {"source": "games", "sites": ["block_2"]})
+    config["policies"]["board"]["correlations"]["own"]["capture"] = "late"
+    with refused(f"{CORRELATIONS}.saes: there is no site 'block_1' in the capture 'late'"):
+        Config(config)
+
+
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
-    for block in ("interventions", "circuits", "steering"):
+    for block in ("interventions", "circuits", "correlations", "steering"):
         del config["policies"]["board"][block]
     config["policies"]["board"]["sae"] = {
         "known": {
@@ -589,7 +616,7 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
-    for block in ("sae", "interventions", "circuits", "steering"):
+    for block in ("sae", "interventions", "circuits", "correlations", "steering"):
         del config["policies"]["board"][block]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None

@@ -22,9 +22,10 @@ pytestmark = pytest.mark.pipeline
 
 EFFECTS = "results/tiny/trained/interventions/causal"
 CIRCUIT = "results/tiny/trained/circuits/choice"
+CORRELATIONS = "results/tiny/trained/correlations/own"
 
 
-def with_interventions():
+def with_analyses():
     config = copy.deepcopy(CONFIG)
     policy = config["policies"]["tiny"]
     policy["sae"]["sweep"]["sites"] = ["first", "second"]
@@ -40,7 +41,8 @@ def with_interventions():
     policy["circuits"] = {
         "choice": {"intervention": "causal", "output": {"outcome": "kl"}, "sizes": [2, 8], "rows": 100}
     }
-    config["demo"] += [f"{EFFECTS}/index.json", f"{CIRCUIT}/circuit.json"]
+    policy["correlations"] = {"own": {"capture": "both", "saes": {"first": "sweep/top", "second": "sweep/small"}}}
+    config["demo"] += [f"{EFFECTS}/index.json", f"{CIRCUIT}/circuit.json", f"{CORRELATIONS}/index.json"]
     return config
 
 
@@ -48,7 +50,7 @@ def with_interventions():
 def project(tmp_path_factory):
     """A project in which everything has been built."""
     project = Project(tmp_path_factory.mktemp("pipeline"))
-    project.configure(with_interventions())
+    project.configure(with_analyses())
     project.snakemake()
     return project
 
@@ -133,6 +135,24 @@ def test_a_circuit_is_traced(project):
         assert (folder / name).stat().st_size > 0
 
 
+def test_correlations_say_which_inputs_latents_follow(project):
+    folder = project.folder / CORRELATIONS
+    index = json.loads((folder / "index.json").read_text())
+    names = [f"observation[{number}]" for number in range(6)]
+    assert sorted(index["sites"]["first"]["inputs"]) == names
+    for name in ("across_sites.png", "first/heatmap.png", "first/ranking.csv", "first/summary.txt"):
+        assert (folder / name).stat().st_size > 0
+    record = json.loads((folder / "second/analysis.json").read_text())
+    assert [own["name"] for own in record["inputs"]] == names
+    assert record["held_out"] is not None or record["no_held_out"]
+    with xarray.open_zarr(folder / "second/correlations.zarr", group="inputs", consolidated=False) as found:
+        assert found.pearson.dims == ("input", "latent")
+        assert found.unit_pearson.dims == ("input", "unit")
+        assert float(abs(found.unit_pearson).max()) > 0.5, "a unit of the first layers follows an observation"
+        assert record["inputs"][0]["pearson"]["max"] == float(abs(found.pearson[0]).max())
+        assert bool(((found.pearson_adjusted_p >= 1 / 201) & (found.pearson_adjusted_p <= 1)).all())
+
+
 def test_a_second_run_does_nothing(project):
     assert "Nothing to be done" in (result := project.snakemake()).stdout + result.stderr
 
@@ -150,7 +170,7 @@ def test_everything_verifies(project):
 
 def test_a_run_from_scratch_gives_the_same_bytes(project, tmp_path):
     again = Project(tmp_path)
-    again.configure(with_interventions())
+    again.configure(with_analyses())
     again.snakemake("--cores", "1")
     assert digests(again) == digests(project)
 

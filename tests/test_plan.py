@@ -57,7 +57,7 @@ def test_bytes_follow_from_rows_and_widths(tmp_path, monkeypatch):
     raw["policies"] = {"othello": raw["policies"]["othello"]}
     raw["policies"]["othello"]["checkpoints"] = {"final": {"path": str(folder / "final")}}
     raw["policies"] = {"othello": raw["policies"]["othello"]}
-    for block in ("training", "sae", "interventions", "circuits"):
+    for block in ("training", "sae", "interventions", "circuits", "correlations", "steering"):
         raw["policies"]["othello"][block] = {}
     policy = Config(raw)["othello"]
     size = capture_bytes(policy, {"checkpoint": "final", "capture": "demo", "part": "part-0000"})

@@ -54,6 +54,7 @@ def config(folder: Path, sites: list[str]) -> dict:
         "demo": [
             f"{RESULTS}/sae/published/index.json",
             f"{RESULTS}/interventions/published/index.json",
+            f"{RESULTS}/correlations/published/index.json",
             *recipe.targets(RESULTS),
         ],
         "policies": {
@@ -80,6 +81,14 @@ def config(folder: Path, sites: list[str]) -> dict:
                         "split": "all",
                         "rows": 0,
                         "controlled": 20,
+                    }
+                },
+                "correlations": {
+                    "published": {
+                        "capture": "rollout",
+                        "saes": {site: "published/published" for site in sites},
+                        "split": "all",
+                        "rows": 0,
                     }
                 },
             }

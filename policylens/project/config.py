@@ -19,6 +19,7 @@ from policylens.policies import registry
 from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.circuits import circuit_settings
+from policylens.project.correlations import correlation_settings
 from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.steering import DIVERGENCE, steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
@@ -55,7 +56,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths, interventions, circuits, steerings.
+    trainings, strengths, interventions, circuits, correlations, steerings.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -85,6 +86,9 @@ class PolicyBlock:
         }
         self.steerings = {key: steering_settings(value, seed) for key, value in block.get("steering", {}).items()}
         self.circuits = {key: circuit_settings(value, seed) for key, value in block.get("circuits", {}).items()}
+        self.correlations = {
+            key: correlation_settings(value, seed) for key, value in block.get("correlations", {}).items()
+        }
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
 
@@ -125,17 +129,20 @@ class PolicyBlock:
 
 
 RULES = (
+    "analyse_correlations",
     "analyse_interventions",
     "analyse_steering",
     "capture",
     "capture_prunable",
     "collect_examples",
     "compare_saes",
+    "correlate",
     "demo",
     "evaluate_sae",
     "import_checkpoint",
     "import_sae",
     "index_capture",
+    "index_correlations",
     "index_interventions",
     "index_labels",
     "index_source",
@@ -281,6 +288,8 @@ def _check_policy(policy: PolicyBlock) -> None:
         _check_steering(policy, f"{policy.where}.steering.{name}", block)
     for name, block in policy.circuits.items():
         _check_circuit(policy, f"{policy.where}.circuits.{name}", block)
+    for name, block in policy.correlations.items():
+        _check_correlation(policy, f"{policy.where}.correlations.{name}", block)
     for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
         for name, block in blocks.items():
             where = f"{policy.where}.{capability}.{name}"
@@ -468,9 +477,7 @@ def _check_imports(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
 def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     """A recorded capture, and SAEs of the sites."""
     _require(policy, "run", where)
-    capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
-    if "source" not in capture:
-        raise UserError(f"{where}: needs observations to run the policy on, but {block['capture']!r} is imported")
+    _check_observed(policy, where, block["capture"], "observations to run the policy on")
     for mode in block.get("modes", []):
         with _naming(f"{where}.modes"):
             check_mode(mode)
@@ -479,8 +486,25 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
         _check_phase(policy, f"{where}.phase", block)
 
 
+def _check_correlation(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
+    """A recorded capture that has the sites, labels of its rows, and SAEs of the sites."""
+    _check_observed(policy, where, block["capture"], "observations, which are its inputs")
+    if "labels" in block:
+        _check_labelled(policy, where, block["capture"], block["labels"])
+    _check_saes(policy, where, block["saes"])
+    for site in block["saes"]:
+        sites = policy.captures[block["capture"]]["sites"]
+        _known(site, sites, f"{where}.saes", "site", f" in the capture {block['capture']!r}")
+
+
+def _check_observed(policy: PolicyBlock, where: str, capture: str, what: str) -> None:
+    """That a capture is there, and was recorded from a source."""
+    if "source" not in policy.captures[_known(capture, policy.captures, where, "capture")]:
+        raise UserError(f"{where}: needs {what}, but {capture!r} is imported")
+
+
 def _check_saes(policy: PolicyBlock, where: str, saes: Mapping[str, str]) -> None:
-    """SAEs by site, named by sweep/member."""
+    """That the config has the sweep, member and site of every SAE. saes: site -> "sweep/member"."""
     for site, address in saes.items():
         sweep, member = sweep_and_member(address)
         own = policy.sweeps[_known(sweep, policy.sweeps, f"{where}.saes.{site}", "sweep")]

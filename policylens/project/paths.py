@@ -37,6 +37,7 @@ WILDCARDS = (
     "intervention",
     "steering",
     "circuit",
+    "correlation",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
@@ -44,6 +45,7 @@ _SOURCE = "results/{policy}/sources/{source}"
 _SAE = _RUN + "/sae/{sweep}"
 _INTERVENTION = _RUN + "/interventions/{intervention}"
 _STEERING = _RUN + "/steering/{steering}"
+_CORRELATION = _RUN + "/correlations/{correlation}"
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,12 @@ PATHS = {
                  "other episodes, random directions; summary.txt, candidates.csv and the figures stand beside it"),
         Template("circuit", _RUN + "/circuits/{circuit}/circuit.json", "the latents that carry an output, from inputs "
                  "to it: faithfulness, completeness, random circuits; summary.txt and the figures stand beside it"),
+        Template("correlations", _CORRELATION + "/{site}/correlations.zarr/zarr.json", "how each input correlates "
+                 "with each latent of the SAE at a site and with the site's units"),
+        Template("correlation_site", _CORRELATION + "/{site}/analysis.json", "what these correlations say: rankings, "
+                 "the null, held-out scores; summary.txt, ranking.csv and heatmap.png stand beside it"),
+        Template("correlation", _CORRELATION + "/index.json", "correlations: their sites and SAEs; across_sites.png "
+                 "stands beside it"),
     )
 }  # fmt: skip
 
@@ -127,7 +135,7 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep", "intervention", "circuit", "steering")
+    ends = ("labels", "strength", "capture", "sweep", "intervention", "circuit", "correlation", "steering")
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -160,6 +168,7 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "steering_runs", {**at, "steering": steering}
         yield "steering", {**at, "steering": steering}
     yield from (("circuit", {**at, "circuit": circuit}) for circuit in policy.circuits)
+    yield from _of_correlations(policy, checkpoint)
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}
@@ -187,6 +196,15 @@ def _of_interventions(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[st
         for site in block["saes"]:
             yield "effects", {**names, "site": site}
             yield "intervention_site", {**names, "site": site}
+
+
+def _of_correlations(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for correlation, block in policy.correlations.items():
+        names = {"checkpoint": checkpoint, "correlation": correlation}
+        yield "correlation", names
+        for site in block["saes"]:
+            yield "correlations", {**names, "site": site}
+            yield "correlation_site", {**names, "site": site}
 
 
 def beside_members(sweep: Mapping[str, Any]) -> dict[str, list[str]]:
