@@ -67,6 +67,71 @@ class Frames(Policy):
         return Discrete(numbers, carry["legal"]), value, None
 
 
+class Walker(Policy):
+    """A recurrent policy over observations (n, 4): the state is the first site's activation, as changed."""
+
+    recurrent = True
+    places = (Site("hidden", 5), Site("after", 4))
+
+    def __init__(self, head="gaussian", dtype=torch.float64):
+        generator = torch.Generator().manual_seed(5)
+        self.record = {"family": "made", "weights": {"sha256": WEIGHTS}}
+        self.device, self.dtype, self.head = torch.device("cpu"), dtype, head
+        shapes = {"in": (4, 5), "on": (5, 5), "after": (5, 4), "head": (4, 3), "value": (5, 1)}
+        self.weights = {
+            name: 1.5 * torch.randn(shape, generator=generator, dtype=dtype) / shape[0] ** 0.5
+            for name, shape in shapes.items()
+        }
+
+    @property
+    def observations(self):
+        return ("seen",)
+
+    @property
+    def stages(self):
+        def hidden(carry):
+            before = 0 if carry["state"] is None else carry["state"]["h"] @ self.weights["on"]
+            return {"h": torch.tanh(carry["seen"] @ self.weights["in"] + before)}
+
+        def after(carry):
+            return {**carry, "x": torch.relu(carry["h"] @ self.weights["after"])}
+
+        return [Stage(self.places[0], "h", hidden), Stage(self.places[1], "x", after)]
+
+    def begin(self, batch, state):
+        return {"seen": torch.as_tensor(batch["seen"]).to(self.dtype), "state": state}
+
+    def finish(self, carry):
+        numbers, value = carry["x"] @ self.weights["head"], (carry["h"] @ self.weights["value"])[:, 0]
+        heads = Gaussian(numbers, torch.zeros(3, dtype=self.dtype)) if self.head == "gaussian" else Discrete(numbers)
+        return heads, value, {"h": carry["h"]}
+
+
+def walk_subject(site="hidden", episodes=(3, 6, 1, 5), head="gaussian"):
+    """A subject of a recurrent policy, the policy, all its observations and its SAEs."""
+    numbers = np.repeat(np.arange(len(episodes)) * 10, episodes)
+    policy = Walker(head)
+    batch = {"seen": np.random.default_rng(1).normal(size=(len(numbers), 4))}
+    saes = {place.name: sae_of(place.width, 6 + number, 7 + number) for number, place in enumerate(policy.places)}
+    others = [np.flatnonzero(numbers != own) for own in numbers]
+    donors = np.array([rows[3 * place % len(rows)] for place, rows in enumerate(others)])
+    pieces = [{"seen": part} for part in np.array_split(batch["seen"], 3)]
+    return Subject(policy, site, saes, pieces, numbers, donors), policy, batch, saes
+
+
+def walked(policy, batch, lengths, read, edit=None):
+    """Whole episodes one after the other, step after step: (rows' reads, heads' outputs, values)."""
+    passes, row = [], 0
+    for length in lengths:
+        state = None
+        for _ in range(length):
+            own = {"seen": batch["seen"][row : row + 1]}
+            edits = {site: (lambda x, change=change, row=row: change(x, row)) for site, change in (edit or {}).items()}
+            passes.append(policy.run(own, state, read=read, edit=edits))
+            state, row = passes[-1].state, row + 1
+    return passes
+
+
 def sae_of(width, latents=6, seed=0, dtype=torch.float64, settings=None, **origin):
     """An SAE with random weights; a third of the latents or so is active in a row."""
     generator = torch.Generator().manual_seed(seed)

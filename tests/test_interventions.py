@@ -6,11 +6,11 @@ import torch
 from franka_made import saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interventions_made import SITES, sae_of, saes_of, slowly, subject_of
+from interventions_made import SITES, sae_of, saes_of, slowly, subject_of, walk_subject, walked
 from scipy import stats
 from support import refused
 
-from policylens.interventions import exact
+from policylens.interventions import exact, recurrent
 from policylens.interventions.analysis import against_controls, analysis
 from policylens.interventions.controls import control, directions, strengths
 from policylens.interventions.effects import Effects, write_effects
@@ -84,13 +84,91 @@ def load_made(folder, **kind):
     return load_policy(folder / "checkpoint", dtype=torch.float64)
 
 
+# Recurrent policies
+
+WALKED = (3, 6, 1, 5)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode.keep_error], ids=lambda mode: mode.name)
+@pytest.mark.parametrize("head", ["gaussian", "discrete"])
+@pytest.mark.parametrize("site", ["hidden", "after"])
+def test_effects_on_a_recurrent_policy_are_those_of_whole_episodes(site, head, mode, monkeypatch):
+    """Step by step from the start of each episode, each latent measured on what the changed episode comes to."""
+    monkeypatch.setattr(recurrent, "BATCH_NUMBERS", 1)  # each change is a group of its own
+    subject, policy, batch, saes = walk_subject(site, WALKED, head)
+    sae, later = saes[site], list(subject.outcomes.sites)
+    every = np.arange(sae.cfg.d_sae)
+    f = subject.latents.dense(every)
+    means, active = (torch.from_numpy(values) for values in (subject.latents.means, subject.latents.active_means))
+    found, counts = measure(subject, mode, every)
+    plain = walked(policy, batch, WALKED, later)
+    for latent in every:
+
+        def change(x, row, latent=latent):
+            own = sae.encode(x)[:, latent]
+            donated = torch.full_like(own, float(f[subject.donors[row], 0, latent]))
+            return x + (mode.wanted(own, means[latent], active[latent], donated) - own)[:, None] * sae.W_dec[latent]
+
+        after = walked(policy, batch, WALKED, later, {site: change})
+        one, two = ([subject.outcomes.of(own, base.heads) for own, base in zip(passes, plain, strict=True)]
+                    for passes in (plain, after))  # fmt: skip
+        for name in one[0]:
+            effect = torch.cat([b[name] - a[name] for a, b in zip(one, two, strict=True)]).double().numpy()
+            means_found = found[name].means(subject.episodes)
+            np.testing.assert_allclose(means_found["mean"][latent], effect.mean(0), atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(means_found["mean_size"][latent], np.abs(effect).mean(0), atol=2e-6)
+    changed = (mode.change(every, subject.latents, subject.donors) != 0).any(1)
+    rest = [sum(length - int(np.argmax(own)) for own, length in zip(np.split(column, np.cumsum(WALKED)[:-1]), WALKED,
+            strict=True) if own.any()) for column in changed.T]  # fmt: skip
+    assert counts.tolist() == rest
+
+
+def test_a_change_reaches_later_steps_through_the_state():
+    """Zeroing latents where they are silent in the unchanged pass does something, for they fire in the changed one."""
+    subject, _, _, _ = walk_subject()
+    rows = []
+    every_pair(
+        subject,
+        Mode("zero"),
+        changes_of(subject, Mode("zero"), np.arange(6)),
+        lambda n, at, after: rows.append((n, at, np.abs(after["mu"] - subject.baseline(True).outcomes["mu"][at]))),
+    )
+    silent = subject.latents.dense(np.arange(6))[:, 0] == 0
+    moved = [size[silent[at, n]].max(initial=0) for n, at, size in rows]
+    assert max(moved) > 1e-3
+
+
+def test_random_directions_on_a_recurrent_policy_move_as_far():
+    subject, policy, batch, saes = walk_subject()
+    vector = np.eye(5)[2:3]
+    found = control(subject, Mode("zero"), 1, vector)["mu"]
+    sae, plain = saes["hidden"], walked(policy, batch, WALKED, [])
+
+    def change(x, row):
+        return x - sae.encode(x)[:, 1:2] * sae.W_dec[1].norm() * torch.from_numpy(vector)
+
+    after = walked(policy, batch, WALKED, [], {"hidden": change})
+    effect = torch.cat([b.heads.mu - a.heads.mu for a, b in zip(plain, after, strict=True)])
+    assert found["norm"][0] == pytest.approx(float(effect.mean(0).norm()), rel=1e-5)
+
+
+def test_a_study_of_a_recurrent_policy_has_no_first_order(tmp_path):
+    subject, _, _, _ = walk_subject()
+    settings_ = Settings((Mode("zero"), Mode("resample")), controls=0, keep_rows=("mu",))
+    groups = study(subject, settings_, Shelf(tmp_path / "shelf", "x")).groups
+    assert groups["zero_gradient"].keys() == {"latent"}
+    assert groups["zero_rows"]["mu"].shape[1] == 3
+    with refused("recurrent", "keep_error: true"):
+        measure(subject, Mode("zero", keep_error=False), np.arange(6))
+
+
 def test_only_rows_that_change_are_run():
     subject, _, _ = subject_of()
     seen = []
     counts = every_pair(
         subject,
         Mode("zero"),
-        *changes_of(subject, Mode("zero"), np.arange(6)),
+        changes_of(subject, Mode("zero"), np.arange(6)),
         lambda n, rows, after: seen.append((n, rows)),
     )
     active = (subject.latents.dense(np.arange(6)) != 0).any(1)

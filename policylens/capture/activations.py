@@ -45,8 +45,11 @@ def write_capture(
     batches: of at most `batch_rows` rows each, in the order of the coordinates.
     coordinates: name -> (rows,) values of every row of the part.
     dtype: "float16", "bfloat16" or "float32", what is stored.
-    Raises UserError naming site and row for NaN, infinity, or values that do not fit the dtype.
+    Raises UserError naming site and row for NaN, infinity, or values that do not fit the dtype, and for a recurrent
+    policy: batches carry no states.
     """
+    if policy.recurrent:
+        raise UserError("the policy is recurrent: rows cannot be captured without the states of the steps before them")
     chosen = check_sites(policy.sites, sites)
     rows = len(next(iter(coordinates.values())))
     if rows == 0:

@@ -73,6 +73,8 @@ def traced(
     own: Settings,
 ) -> dict[str, Any]:
     """Everything that circuit.json says of a circuit. saes: in the order of the pass."""
+    if policy.recurrent:
+        raise UserError("the policy is recurrent: circuits are of policies whose rows are independent of each other")
     single = Mode(own.mode, keep_error=own.keep_error)
     own.output.check(policy.run(chosen_on.batches[0]))
     candidates = Candidates.of(chosen_on.subjects(policy, saes, own.seed), single, own.output)

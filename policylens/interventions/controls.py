@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from policylens.interventions.changes import Changes
 from policylens.interventions.exact import changes_of, summed
 from policylens.interventions.modes import Mode
 from policylens.interventions.subject import Subject
@@ -43,7 +44,8 @@ def control(subject: Subject, mode: Mode, latent: int, unit_vectors: np.ndarray)
 
     The norm of the move is the same in every row (and position): |wanted - f| ||W_dec||.
     """
-    amounts, own = changes_of(subject, mode, np.array([latent]))
-    vectors = torch.from_numpy(unit_vectors).to(subject.activation)
-    sums, _ = summed(subject, mode, (amounts * float(own.norm())).expand(len(vectors), -1, -1), vectors)
+    own = changes_of(subject, mode, np.array([latent]))
+    vectors, per = torch.from_numpy(unit_vectors).to(subject.activation), float(own.directions.norm())
+    amounts = (own.amounts * per).expand(len(vectors), -1, -1)
+    sums, _ = summed(subject, mode, Changes(amounts, vectors, np.repeat(own.latents, len(vectors)), per))
     return strengths(sums, subject.episodes)

@@ -10,15 +10,17 @@ the directions, once, and not to every pair. The result is that of one whole pas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from policylens.interventions.changes import Add, Changes
 from policylens.interventions.modes import Mode
 from policylens.interventions.moves import moved
 from policylens.interventions.outcomes import as_arrays
+from policylens.interventions.recurrent import every_episode
 from policylens.interventions.subject import Subject
 from policylens.interventions.sums import Sums
 from policylens.sae.parallel import in_parts, over_edges, threads
@@ -29,9 +31,6 @@ BATCH_NUMBERS = 1 << 20
 BLOCK_NUMBERS = 1 << 23
 """Latents are taken in blocks of so many values, all rows of a latent at once."""
 
-Add = Callable[[int, np.ndarray, dict[str, np.ndarray]], None]
-"""Takes the number of a change, its rows (b,) and their outcomes, name -> (b, units)."""
-
 
 def block_size(subject: Subject) -> int:
     """How many latents make a block."""
@@ -41,49 +40,50 @@ def block_size(subject: Subject) -> int:
 
 def measure(subject: Subject, mode: Mode, latents: np.ndarray) -> tuple[dict[str, Sums], np.ndarray]:
     """Effects of changing each of some latents: outcome -> sums, and the number of rows that each changes, (k,)."""
-    return summed(subject, mode, *changes_of(subject, mode, latents), rows=subject.n_rows)
+    return summed(subject, mode, changes_of(subject, mode, latents), rows=subject.n_rows)
 
 
-def changes_of(subject: Subject, mode: Mode, latents: np.ndarray) -> tuple[Tensor, Tensor]:
-    """How much each latent is changed, (k, n, positions), and in which direction of the activation, (k, d)."""
+def changes_of(subject: Subject, mode: Mode, latents: np.ndarray) -> Changes:
+    """Each latent changed as the mode says."""
     change = mode.change(latents, subject.latents, subject.donors)
     amounts = torch.from_numpy(np.ascontiguousarray(change.transpose(2, 0, 1)))
-    return amounts, subject.sae.W_dec[torch.from_numpy(latents).to(subject.sae.device)]
+    directions = subject.sae.W_dec[torch.from_numpy(latents).to(subject.sae.device)]
+    return Changes(amounts, directions, latents, 1.0)
 
 
-def summed(
-    subject: Subject, mode: Mode, changes: Tensor, directions: Tensor, rows: int = 0
-) -> tuple[dict[str, Sums], np.ndarray]:
-    """Effects of moving the activation by changes[k, row, position] * directions[k]: outcome -> sums; rows changed.
+def summed(subject: Subject, mode: Mode, changes: Changes, rows: int = 0) -> tuple[dict[str, Sums], np.ndarray]:
+    """Effects of moving the activation by amounts[k, row, position] * directions[k]: outcome -> sums; rows changed.
 
-    changes: (k, n, positions). directions: (k, d), in the activation's units. rows: n, for sums with all they can hold.
+    rows: n, for sums with all they can hold.
     """
-    before = subject.baseline(mode.keep_error).outcomes
-    found = {name: Sums.zeros(len(changes), values.shape[1], rows) for name, values in before.items()}
-    signs = changes.sum(2).sign().double().cpu().numpy() if rows else [None] * len(changes)
+    before, amounts = subject.baseline(mode.keep_error).outcomes, changes.amounts
+    found = {name: Sums.zeros(len(amounts), values.shape[1], rows) for name, values in before.items()}
+    signs = amounts.sum(2).sign().double().cpu().numpy() if rows else [None] * len(amounts)
 
     def add(number: int, rows: np.ndarray, after: dict[str, np.ndarray]) -> None:
         for name, sums in found.items():
             sums.add(after[name], before[name], rows, number, subject.episodes, signs[number])
 
-    counts = every_pair(subject, mode, changes, directions, add)
+    counts = every_pair(subject, mode, changes, add)
     return found, counts
 
 
-def every_pair(subject: Subject, mode: Mode, changes: Tensor, directions: Tensor, add: Add) -> np.ndarray:
+def every_pair(subject: Subject, mode: Mode, changes: Changes, add: Add) -> np.ndarray:
     """Run every pair of a change and a row it changes, and hand the outcomes over; returns rows per change, (k,).
 
     Changes are shared out among torch's threads. `add` gets each change's rows in ascending order, an episode's
-    together, and is called by one thread for one change.
+    together, and is called by one thread for one change. Where the policy is recurrent, see `recurrent.py`.
     """
-    which, rows = (part.numpy() for part in (changes != 0).any(2).nonzero(as_tuple=True))
-    counts = np.bincount(which, minlength=len(changes))
-    directions = subject.along(directions)
+    if subject.recurrent:
+        return every_episode(subject, mode, changes, add)
+    amounts, directions = changes.amounts, subject.along(changes.directions)
+    which, rows = (part.numpy() for part in (amounts != 0).any(2).nonzero(as_tuple=True))
+    counts = np.bincount(which, minlength=len(amounts))
 
     def part(first: int, last: int) -> None:
         start, stop = np.searchsorted(which, [first, last])
         for piece in _batches(subject, which[start:stop], rows[start:stop]):
-            _run(subject, mode, changes, directions, which[start:stop][piece], rows[start:stop][piece], add)
+            _run(subject, mode, amounts, directions, which[start:stop][piece], rows[start:stop][piece], add)
 
     with in_parts():
         over_edges(part, _edges(counts, threads()))

@@ -22,11 +22,13 @@ def first_order(subject: Subject, mode: Mode, latents: np.ndarray) -> dict[str, 
     """Estimated mean effects of changing each of k latents: outcome -> float64 (k, units).
 
     For actions and value. KL has no first order (it is least where nothing changes); the latents of later sites would
-    need a backward pass each.
+    need a backward pass each. Nothing where the policy is recurrent: what follows in later steps is no part of a pass.
     """
-    amounts, directions = changes_of(subject, mode, latents)
-    change, decoder = amounts.movedim(0, 2), directions.to(subject.activation.dtype)
+    changes = changes_of(subject, mode, latents)
+    change, decoder = changes.amounts.movedim(0, 2), changes.directions.to(subject.activation.dtype)
     found: dict[str, np.ndarray] = {}
+    if subject.recurrent:
+        return found
     for rows in torch.arange(subject.n_rows).split(BATCH_ROWS):
         for name, slopes in _slopes(subject, mode, rows).items():
             gained = [_projected(slope, decoder, change[rows]) for slope in slopes]

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from policylens.interventions.kinds import check_kind
 from policylens.interventions.latents import Latents
+
+Array = TypeVar("Array")
 
 
 @dataclass(frozen=True)
@@ -48,17 +50,22 @@ class Mode:
         latents: (k,) their numbers. of: all latents. donors: (n,) a row of another episode for each row.
         """
         f = of.dense(latents)
-        return self._wanted(f, latents, of, donors) - f
+        return self.wanted(f, of.means[latents], of.active_means[latents], f[donors]) - f
 
-    def _wanted(self, f: np.ndarray, latents: np.ndarray, of: Latents, donors: np.ndarray) -> np.ndarray:
+    def wanted(self, f: Array, means: Array, active_means: Array, donated: Array) -> Array:
+        """What values are to become, in their shape; arrays of NumPy or tensors, all of them.
+
+        f: as measured. means, active_means: of the same latents over all rows, and where they are active; broadcast.
+        donated: the latents' values in a row of another episode.
+        """
         if self.kind == "zero":
-            return np.zeros_like(f)
+            return f * 0
         if self.kind == "mean":
-            return np.broadcast_to(of.means[latents], f.shape)
+            return f * 0 + means
         if self.kind == "resample":
-            return f[donors]
-        given = np.float32(self.strength) * of.active_means[latents]
-        return f + given if self.kind == "add" else np.broadcast_to(given, f.shape)
+            return donated
+        given = self.strength * active_means
+        return f + given if self.kind == "add" else f * 0 + given
 
 
 def mode_of(block: str | Mapping[str, Any]) -> Mode:

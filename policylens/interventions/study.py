@@ -186,7 +186,7 @@ def _rows(subject: Subject, mode: Mode, latents: np.ndarray, outcomes: Sequence[
         nowhere = np.zeros(0, np.int64)  # so that there is a part where nothing changes at all
         add(0, nowhere, {name: before[name][nowhere] for name in outcomes})
 
-        every_pair(subject, mode, *changes_of(subject, mode, piece), add)
+        every_pair(subject, mode, changes_of(subject, mode, piece), add)
         parts = [part for number in sorted(taken) for part in taken[number]]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

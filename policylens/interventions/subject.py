@@ -14,6 +14,7 @@ from torch import Tensor
 from policylens.errors import UserError
 from policylens.interventions.latents import Latents
 from policylens.interventions.outcomes import Outcomes, as_arrays, joined, joined_heads
+from policylens.interventions.recurrent import Walk, row_order, unroll
 from policylens.interventions.sums import Episodes
 from policylens.policies.heads import Heads
 from policylens.policies.protocol import Batch, Carry, Pass, Policy, carry_of_rows, joined_carries
@@ -34,6 +35,12 @@ class Baseline:
     start: Tensor
     heads: Heads
     outcomes: dict[str, np.ndarray]
+
+    def rows(self, order: np.ndarray) -> Baseline:
+        """The same with rows in another order, (n,)."""
+        index = torch.from_numpy(order)
+        outcomes = {name: values[order] for name, values in self.outcomes.items()}
+        return Baseline(self.activation[index], self.start[index], self.heads.rows(index), outcomes)
 
 
 class Subject:
@@ -57,11 +64,12 @@ class Subject:
         self.policy, self.site, self.sae = policy, site, saes[site]
         _check(policy, site, self.sae)
         self.episodes, self.donors = Episodes.of(episodes), donors
-        self.start, self._onward = policy.affine(site) or (site, None)
+        # A recurrent policy hands the activation on in its state too: nothing is all that depends on it.
+        self.start, self._onward = (None if policy.recurrent else policy.affine(site)) or (site, None)
         self._passed = self._run(batches, saes)
         if len(self._passed.activation) != len(episodes):
             raise UserError(f"{len(self._passed.activation)} rows of observations for {len(episodes)} rows of episodes")
-        self.latents = Latents.of(self._encode(piece) for piece in self._passed.activation.split(BATCH_ROWS))
+        self.latents = Latents.of(self.encode(piece) for piece in self._passed.activation.split(BATCH_ROWS))
         self._spliced: Baseline | None = None
 
     @property
@@ -78,6 +86,8 @@ class Subject:
         """The pass as it is or, without the SAE's error, the pass with the SAE's reconstruction in its place."""
         if keep_error:
             return self._passed
+        if self.recurrent:
+            raise UserError("the policy is recurrent: its interventions keep the SAE's error; set keep_error: true")
         if self._spliced is None:
             self._spliced = self._reconstructed()
         return self._spliced
@@ -96,7 +106,13 @@ class Subject:
         carry = {**rest, self.policy.entry(site): activation}
         return self.policy.run(resume=(site, {site: carry}), read=read)
 
-    def _encode(self, x: Tensor) -> Tensor:
+    @property
+    def recurrent(self) -> bool:
+        """Whether what is coupled is the rest of an episode."""
+        return self.policy.recurrent
+
+    def encode(self, x: Tensor) -> Tensor:
+        """All latents of activations of the site: (b, *inner, d) -> (b, positions, m)."""
         with torch.no_grad():
             f = self.sae.encode(x.to(self.sae.W_enc.dtype))
         return f.reshape(len(x), -1, f.shape[-1])
@@ -112,9 +128,20 @@ class Subject:
         self.outcomes = Outcomes(self.policy, order, self.site, saes)
         counts: list[int] = []
         rests: dict[str, list[Carry]] = {self.site: [], self.start: []}
+        if self.recurrent:
+            return self._unroll(chain([first], batches))
         baseline = self._baseline(self._passes(chain([first], batches), counts, rests))
         self._rest = {site: joined_carries(parts, counts) for site, parts in rests.items()}
         return baseline
+
+    def _unroll(self, batches: Iterable[Batch]) -> Baseline:
+        """The pass of a recurrent policy, episode by episode from the start."""
+        pieces = list(batches)
+        batch = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        walk = Walk(self.episodes.first, self.episodes.lengths)
+        self.unrolled, passes = unroll(self.policy, batch, walk, [self.site, *self.outcomes.sites])
+        found = self._baseline((one.reads[self.site], one) for one in passes)
+        return found.rows(row_order(walk))
 
     def _passes(
         self, batches: Iterable[Batch], counts: list[int], rests: Mapping[str, list[Carry]]

@@ -107,6 +107,11 @@ class Episodes:
         """Rows of all episodes."""
         return len(self.of_row)
 
+    @property
+    def first(self) -> np.ndarray:
+        """(E,) int64: the first row of each episode."""
+        return np.cumsum(self.lengths) - self.lengths
+
     @cached_property
     def folds(self) -> np.ndarray:
         """(E,) int64: the fold of each episode, 0 to FOLDS - 1, drawn; as many episodes always give the same."""

@@ -26,6 +26,7 @@ class Edited(Policy):
                 raise UserError(f"the policy has no site {site!r}; it has {', '.join(policy.sites)}")
         self.policy, self.edits = policy, dict(edits)
         self.record, self.device, self.dtype = policy.record, policy.device, policy.dtype
+        self.recurrent = policy.recurrent
 
     @property
     def stages(self) -> Sequence[Stage]:

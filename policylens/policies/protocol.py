@@ -63,11 +63,14 @@ class Policy:
 
     record: the parsed policy.json.
     device, dtype: where and in which precision the weights are.
+    recurrent: whether a row is one step of an episode whose steps hand a state on: a tensor (n, ...), or a mapping of
+        such. If not, a pass computes its rows independently of each other.
     """
 
     record: Mapping[str, Any]
     device: torch.device
     dtype: torch.dtype
+    recurrent: bool = False
 
     @property
     def stages(self) -> Sequence[Stage]:
