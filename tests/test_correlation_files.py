@@ -13,13 +13,14 @@ from support import make_small, refused, run_here
 
 from policylens.correlations.analysis import analysis
 from policylens.correlations.inputs import inputs_of, read_inputs
-from policylens.correlations.rows import site_rows, whole_episodes
+from policylens.correlations.rows import site_rows
 from policylens.correlations.sample import Sample
 from policylens.correlations.store import Correlations, write_correlations
 from policylens.correlations.study import study
 from policylens.correlations.table import ranking_rows
 from policylens.correlations.text import summary
 from policylens.policies.inputs import Input
+from policylens.sae.activations import whole_episodes
 from policylens.sae.files import save_sae
 from policylens.stores.schemas import check_against
 from policylens.stores.store import StoreWriter

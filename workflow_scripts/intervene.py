@@ -20,7 +20,7 @@ from policylens.interventions.study import Settings, settings_of, study
 from policylens.interventions.subject import BATCH_ROWS, Subject
 from policylens.policies.checkpoint import read_record
 from policylens.policies.registry import load_policy
-from policylens.sae.activations import rows_of_split
+from policylens.sae.activations import whole_episodes
 from policylens.sae.files import CONFIG, WEIGHTS, load_sae
 from policylens.stores.files import sha256_of_file
 from policylens.stores.provenance import provenance
@@ -64,7 +64,7 @@ def program() -> None:
 def subject_of(arguments: argparse.Namespace, settings: Settings, capture: Table) -> tuple[Subject, np.ndarray]:
     """What is intervened on, and the numbers of its rows in the capture."""
     source = open_table(arguments.source)
-    rows = rows_of_split(capture, arguments.split, arguments.rows, arguments.seed)
+    rows = whole_episodes(capture, arguments.split, arguments.rows, arguments.seed)
     order = np.argsort(rows.episodes, kind="stable")
     numbers, episodes = rows.numbers[order], rows.episodes[order]
     policy = load_policy(arguments.checkpoint, arguments.device)

@@ -16,7 +16,7 @@ from policylens.interventions.subject import BATCH_ROWS
 from policylens.policies import registry
 from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy
-from policylens.sae.activations import rows_of_split
+from policylens.sae.activations import whole_episodes
 from policylens.sae.files import load_sae
 from policylens.stores.files import write_json, write_text
 from policylens.stores.schemas import check_against
@@ -53,7 +53,7 @@ def program() -> None:
 def rows_in(arguments: argparse.Namespace, policy: Policy, split: str) -> RowSet:
     """Observations of a split's rows, episode by episode."""
     capture, source = open_table(arguments.capture, arguments.row_space), open_table(arguments.source)
-    rows = rows_of_split(capture, split, arguments.rows, arguments.seed)
+    rows = whole_episodes(capture, split, arguments.rows, arguments.seed)
     order = np.argsort(rows.episodes, kind="stable")
     batches = list(batches_of_rows(source, policy.observations, rows.numbers[order], BATCH_ROWS))
     return RowSet(batches, rows.episodes[order])

@@ -10,23 +10,11 @@ import torch
 
 from policylens.errors import UserError
 from policylens.interventions.latents import Latents
-from policylens.sae.activations import Rows, flattened, read_activations, rows_of_split, some_episodes
+from policylens.sae.activations import flattened, read_activations
 from policylens.sae.base import SAE
-from policylens.stores.splits import SPLITS
 from policylens.stores.tables import Table
 
 BATCH_ROWS = 2048
-
-
-def whole_episodes(capture: Table, split: str, limit: int, seed: int) -> Rows:
-    """The rows of a split ("train", "validation", "test", "all") in whole episodes, at most `limit` rows (0: all)."""
-    if split != "train":
-        return rows_of_split(capture, split, limit, seed)
-    found = rows_of_split(capture, split)
-    if not limit or limit >= len(found.numbers):
-        return found
-    kept = some_episodes(found.episodes, limit, np.random.default_rng([seed, SPLITS.index(split)]))
-    return Rows(found.numbers[kept], found.episodes[kept])
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 
 from policylens.correlations.held_out import HeldOut, held_out
 from policylens.correlations.inputs import Found, read_inputs
-from policylens.correlations.rows import SiteRows, site_rows, whole_episodes
+from policylens.correlations.rows import SiteRows, site_rows
 from policylens.correlations.sample import Sample
+from policylens.sae.activations import whole_episodes
 from policylens.sae.base import SAE
 from policylens.statistics.resampling import Resampling
 from policylens.stores.splits import SPLITS

@@ -37,16 +37,27 @@ def rows_of_split(capture: Table, split: str, limit: int = 0, seed: int = 0) -> 
         raise UserError(f"{capture.folder}: only one episode is in the {split!r} split; record more episodes")
     if limit and limit < len(rows):
         rng = np.random.default_rng([seed, code])
-        kept = _some_rows(len(rows), limit, rng) if split == "train" else some_episodes(episodes, limit, rng)
+        kept = _some_rows(len(rows), limit, rng) if split == "train" else _some_episodes(episodes, limit, rng)
         rows, episodes = rows[kept], episodes[kept]
     return Rows(rows, episodes)
+
+
+def whole_episodes(capture: Table, split: str, limit: int, seed: int) -> Rows:
+    """The rows of a split ("train", "validation", "test", "all") in whole episodes, at most `limit` rows (0: all)."""
+    if split != "train":
+        return rows_of_split(capture, split, limit, seed)
+    found = rows_of_split(capture, split)
+    if not limit or limit >= len(found.numbers):
+        return found
+    kept = _some_episodes(found.episodes, limit, np.random.default_rng([seed, SPLITS.index(split)]))
+    return Rows(found.numbers[kept], found.episodes[kept])
 
 
 def _some_rows(count: int, limit: int, rng: np.random.Generator) -> np.ndarray:
     return np.sort(rng.choice(count, limit, replace=False))
 
 
-def some_episodes(episodes: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+def _some_episodes(episodes: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
     """Places of the rows of whole episodes, drawn at random: as many as fit in `limit` rows, at least two."""
     _, of_row, lengths = np.unique(episodes, return_inverse=True, return_counts=True)
     order = rng.permutation(len(lengths))
