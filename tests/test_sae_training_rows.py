@@ -296,7 +296,7 @@ def other_width(folder):
     ("settings", "parts"),
     [
         ({"architecture": "topkk"}, ["member 'top'", "'topkk' is not known; did you mean 'topk'?"]),
-        ({"architecture": "standard", "k": ..., "sparsity": -1}, ["member 'top'", "sparsity", "-1", "minimum of 0"]),
+        ({"architecture": "standard", "k": ..., "sparsity": -1}, ["member 'top'", "sparsity is -1", "at least 0"]),
         ({"start": "other"}, ["other: its input width is 7, the training's 6"]),
         ({"output_site": "uot"}, ["one", "no array 'uot'"]),
         (
