@@ -274,22 +274,18 @@ def _require(policy: PolicyBlock, capability: str, where: str) -> None:
 
 def _check_policy(policy: PolicyBlock) -> None:
     _check_checkpoints(policy)
-    for name, block in policy.sources.items():
-        _check_source(policy, f"{policy.where}.sources.{name}", block)
-    for name, block in policy.labels.items():
-        _check_labels(policy, f"{policy.where}.labels.{name}", block)
-    for name, block in policy.captures.items():
-        _check_capture(policy, f"{policy.where}.captures.{name}", block)
-    for name, block in policy.sweeps.items():
-        _check_sweep(policy, f"{policy.where}.sae.{name}", block)
-    for name, block in policy.interventions.items():
-        _check_intervention(policy, f"{policy.where}.interventions.{name}", block)
-    for name, block in policy.steerings.items():
-        _check_steering(policy, f"{policy.where}.steering.{name}", block)
-    for name, block in policy.circuits.items():
-        _check_circuit(policy, f"{policy.where}.circuits.{name}", block)
-    for name, block in policy.correlations.items():
-        _check_correlation(policy, f"{policy.where}.correlations.{name}", block)
+    for kind, (blocks, check) in {
+        "sources": (policy.sources, _check_source),
+        "labels": (policy.labels, _check_labels),
+        "captures": (policy.captures, _check_capture),
+        "sae": (policy.sweeps, _check_sweep),
+        "interventions": (policy.interventions, _check_intervention),
+        "circuits": (policy.circuits, _check_circuit),
+        "correlations": (policy.correlations, _check_correlation),
+        "steering": (policy.steerings, _check_steering),
+    }.items():
+        for name, block in blocks.items():
+            check(policy, f"{policy.where}.{kind}.{name}", block)
     for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
         for name, block in blocks.items():
             where = f"{policy.where}.{capability}.{name}"
