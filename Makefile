@@ -25,10 +25,14 @@ FRANKA := results/franka/final
 demo-franka:
 	@envs/run core true & envs/run workflow true & envs/run franka true; wait
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- results/franka/sources/demo/labels/drawer/index.json \
-	    $(FRANKA)/activations/demo/index.json $(FRANKA)/sae/demo/index.json
+	    $(FRANKA)/activations/demo/index.json $(FRANKA)/sae/demo/index.json $(FRANKA)/correlations/demo/index.json \
+	    $(FRANKA)/interventions/demo/index.json $(FRANKA)/circuits/demo/circuit.json $(FRANKA)/steering/demo/index.json
 	@echo
 	@echo "SAE sweep:        $(FRANKA)/sae/demo/actor_mlp_3/evaluation/scaling.png"
 	@echo "Drawers opened:   $(FRANKA)/sae/demo/actor_mlp_3/topk_m512_k32/return.png"
+	@echo "What it follows:  $(FRANKA)/correlations/demo/actor_mlp_3/heatmap.png"
+	@echo "What it does:     $(FRANKA)/interventions/demo/actor_mlp_3/summary.txt, $(FRANKA)/circuits/demo/circuit.png"
+	@echo "When it acts so:  $(FRANKA)/steering/demo/summary.txt"
 	@echo "What it is:       docs/franka.md"
 
 # The published Franka policy and its SAEs beside their published figures: docs/franka_published.md.
