@@ -67,7 +67,8 @@ def _list(sizes: list[int]) -> str:
 
 
 def _graph(record: Mapping[str, Any]) -> list[str]:
-    lines = [f"the circuit of {record['size']}:"]
+    own = next((entry["faithfulness"] for entry in record["curve"] if entry["size"] == record["size"]), None)
+    lines = [f"the circuit of {record['size']}" + (f" (faithfulness {_interval(own)}):" if own else ":")]
     for site in record["sites"]:
         own = sorted((n for n in record["nodes"] if n["site"] == site), key=lambda node: -node["effect"])
         named = ", ".join(f"{node['latent']} ({node['effect']:.3g})" for node in own[:SHOWN])
