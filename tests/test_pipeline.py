@@ -28,6 +28,7 @@ def with_interventions():
     config = copy.deepcopy(CONFIG)
     policy = config["policies"]["tiny"]
     policy["sae"]["sweep"]["sites"] = ["first", "second"]
+    policy["sources"]["own"]["split"] = {"train": 0.5, "validation": 0.2, "test": 0.3}  # 3 episodes for validation
     policy["interventions"] = {
         "causal": {
             "capture": "both",
