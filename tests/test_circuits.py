@@ -97,7 +97,7 @@ def test_it_is_written_as_the_schema_says(tmp_path):
     record = {**ORIGIN, **known()}
     check_against("circuit", json.loads(json.dumps(record)), "circuit.json")
     text = summary(record)
-    assert "better than random circuits (adjusted p <= .05) at sizes 4, 8" in text
+    assert "better than random circuits (adjusted p <= .05) at sizes 4, 8; of these, than the busiest" in text
     for draw, name in ((circuit_plots.graph, "a"), (circuit_plots.faithfulness, "b")):
         pictures = []
         for number in (0, 1):

@@ -91,8 +91,9 @@ def test_interventions_say_what_latents_do(project):
     assert not (folder / "first" / "unfinished").exists()
 
 
-def test_effects_are_told_apart_by_phase(project, tmp_path):
+def test_effects_are_told_apart_by_phase(project, tmp_path, monkeypatch):
     """By the script alone: the tiny policy's family has no labels, so that its config cannot ask for phases."""
+    monkeypatch.chdir(project.folder)  # where the policy says that its class is
     root = project.folder / "results/tiny"
     source = open_table(root / "sources/own")
     for part in source.parts:
