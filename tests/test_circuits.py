@@ -173,6 +173,9 @@ def test_scores_are_shares_of_what_all_latents_do():
     assert scores.share(np.full(100, 6.0))["value"] == pytest.approx(-0.5)
     assert scores.difference(np.full(100, 1.0), np.full(100, 2.0))["value"] == pytest.approx(0.25)
     assert scores.shares(np.stack([full, empty])).tolist() == [1, 0]
+    with_errors = Scores(empty, np.full(100, 1.0), episodes, 0)
+    assert with_errors.reach == 3
+    assert with_errors.share(np.full(100, 1.0))["value"] == pytest.approx(1), "all that the latents can do"
     drawn = np.linspace(0, 1, 200)
     assert against_random(2.0, drawn)["p"] == 1 / 201
     assert against_random(-1.0, drawn)["p"] == 1
