@@ -115,6 +115,16 @@ def test_random_circuits_that_do_as_well_are_said_to():
     assert "at no size: random circuits do as well" in summary({**ORIGIN, **record})
 
 
+def test_only_numbers_with_a_direction_have_signs():
+    def signs(output):
+        record = traced(Linear(), saes(), rows(0), rows(1), (), Settings(output, sizes=(4,), mode="zero", random=0))
+        return {node["sign"] for node in record["nodes"]}
+
+    assert signs(VALUE) == {-1}
+    assert signs(Output("mu", 0)) <= {-1, 0}
+    assert signs(Output("mu")) == signs(Output("kl")) == {None}
+
+
 # The joint ablation
 
 
