@@ -97,7 +97,7 @@ def test_it_is_written_as_the_schema_says(tmp_path):
     record = {**ORIGIN, **known()}
     check_against("circuit", json.loads(json.dumps(record)), "circuit.json")
     text = summary(record)
-    assert "better than random circuits (adjusted p <= .05) at sizes 4, 8" in text
+    assert "better than random circuits (adjusted p <= .05) at sizes 4, 8; of these, than the busiest" in text
     for draw, name in ((circuit_plots.graph, "a"), (circuit_plots.faithfulness, "b")):
         pictures = []
         for number in (0, 1):
@@ -113,6 +113,16 @@ def test_random_circuits_that_do_as_well_are_said_to():
     record = traced(policy, {"early": identity()}, rows(0), rows(1), (), Settings(VALUE, sizes=(6,)))
     assert record["curve"][0]["random"]["adjusted_p"] > 0.05
     assert "at no size: random circuits do as well" in summary({**ORIGIN, **record})
+
+
+def test_only_numbers_with_a_direction_have_signs():
+    def signs(output):
+        record = traced(Linear(), saes(), rows(0), rows(1), (), Settings(output, sizes=(4,), mode="zero", random=0))
+        return {node["sign"] for node in record["nodes"]}
+
+    assert signs(VALUE) == {-1}
+    assert signs(Output("mu", 0)) <= {-1, 0}
+    assert signs(Output("mu")) == signs(Output("kl")) == {None}
 
 
 # The joint ablation
@@ -173,6 +183,9 @@ def test_scores_are_shares_of_what_all_latents_do():
     assert scores.share(np.full(100, 6.0))["value"] == pytest.approx(-0.5)
     assert scores.difference(np.full(100, 1.0), np.full(100, 2.0))["value"] == pytest.approx(0.25)
     assert scores.shares(np.stack([full, empty])).tolist() == [1, 0]
+    with_errors = Scores(empty, np.full(100, 1.0), episodes, 0)
+    assert with_errors.reach == 3
+    assert with_errors.share(np.full(100, 1.0))["value"] == pytest.approx(1), "all that the latents can do"
     drawn = np.linspace(0, 1, 200)
     assert against_random(2.0, drawn)["p"] == 1 / 201
     assert against_random(-1.0, drawn)["p"] == 1

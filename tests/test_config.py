@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support import REPOSITORY, WIDTH, environment, make_small, refused
 
 from policylens.policies.importing import import_checkpoint
+from policylens.project.circuits import splits_of
 from policylens.project.config import RULES, Config, load_config
 from policylens.project.paths import PATHS, all_paths, check_targets, headline_paths, parse
 from policylens.stores.names import NAME
@@ -662,6 +663,11 @@ def test_no_policy_can_take_a_rules_name():
 
 
 # Paths
+
+
+def test_circuits_are_chosen_on_other_rows_than_they_are_scored_on():
+    assert splits_of({"split": "test"}) == ("validation", "test")
+    assert splits_of({"split": "all"}) == ("all", "all"), "nothing is held out from imported SAEs of all rows"
 
 
 def test_all_paths_parse_back():

@@ -29,6 +29,7 @@ def with_analyses():
     config = copy.deepcopy(CONFIG)
     policy = config["policies"]["tiny"]
     policy["sae"]["sweep"]["sites"] = ["first", "second"]
+    policy["sources"]["own"]["split"] = {"train": 0.5, "validation": 0.2, "test": 0.3}  # 3 episodes for validation
     policy["interventions"] = {
         "causal": {
             "capture": "both",
@@ -92,8 +93,9 @@ def test_interventions_say_what_latents_do(project):
     assert not (folder / "first" / "unfinished").exists()
 
 
-def test_effects_are_told_apart_by_phase(project, tmp_path):
+def test_effects_are_told_apart_by_phase(project, tmp_path, monkeypatch):
     """By the script alone: the tiny policy's family has no labels, so that its config cannot ask for phases."""
+    monkeypatch.chdir(project.folder)  # where the policy says that its class is
     root = project.folder / "results/tiny"
     source = open_table(root / "sources/own")
     for part in source.parts:

@@ -59,9 +59,9 @@ class Output:
         return (size.sum(1) if self.unit is None else size[:, self.unit]) / n_rows
 
     def signs(self, sums: Mapping[str, Sums]) -> np.ndarray | None:
-        """(k,) sign of the mean effect, of an output of one unit; None of several."""
+        """(k,) sign of the mean effect, of an output of one unit; None of several, and of KL, which only rises."""
         signed = sums[self.outcome].signed
-        if self.unit is None and signed.shape[1] > 1:
+        if self.outcome == KL or (self.unit is None and signed.shape[1] > 1):
             return None
         return np.sign(signed[:, self.unit or 0])
 

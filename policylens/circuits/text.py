@@ -56,10 +56,13 @@ def _verdict(curve: list[Mapping[str, Any]]) -> str:
     if curve[0]["random"] is None:
         return "no random circuits were drawn: nothing says that these latents are special"
     better = [entry["size"] for entry in curve if entry["random"]["adjusted_p"] <= 0.05]
-    active = [entry["size"] for entry in curve if (entry["over_activity"]["low"] or 0) > 0]
-    over = f"at sizes {_list(better)}" if better else "at no size: random circuits do as well"
-    busy = f"at sizes {_list(active)}" if active else "at no size"
-    return f"better than random circuits (adjusted p <= .05) {over}; than the busiest latents {busy}"
+    if not better:
+        return "better than random circuits (adjusted p <= .05) at no size: random circuits do as well"
+    active = [e["size"] for e in curve if e["size"] in better and (e["over_activity"]["low"] or 0) > 0]
+    busy = f"at sizes {_list(active)}" if active else "at none"
+    return (
+        f"better than random circuits (adjusted p <= .05) at sizes {_list(better)}; of these, than the busiest {busy}"
+    )
 
 
 def _list(sizes: list[int]) -> str:
@@ -67,7 +70,8 @@ def _list(sizes: list[int]) -> str:
 
 
 def _graph(record: Mapping[str, Any]) -> list[str]:
-    lines = [f"the circuit of {record['size']}:"]
+    own = next((entry["faithfulness"] for entry in record["curve"] if entry["size"] == record["size"]), None)
+    lines = [f"the circuit of {record['size']}" + (f" (faithfulness {_interval(own)}):" if own else ":")]
     for site in record["sites"]:
         own = sorted((n for n in record["nodes"] if n["site"] == site), key=lambda node: -node["effect"])
         named = ", ".join(f"{node['latent']} ({node['effect']:.3g})" for node in own[:SHOWN])

@@ -67,6 +67,8 @@ def _clusters(record: Mapping[str, Any] | None) -> list[str]:
 
 def _verdict(record: Mapping[str, Any]) -> str:
     stable = "stable: other episodes give the same clusters" if record["stable"] else "NOT stable across episodes"
+    if record["stable"] and record["stability"]["halves"]["mean"] <= record["stability"]["clouds"]["high"]:
+        stable += ", as cuts through a single cloud would be"
     apart = "separated" if record["separated"] else "no better separated than a cloud without clusters is"
     return f"{stable} (threshold .65); {apart}"
 

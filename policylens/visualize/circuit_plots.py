@@ -56,7 +56,7 @@ def graph(path: Path, record: Mapping[str, Any]) -> None:
     rows = max(sum(x == column for x, _ in places.values()) for column in {x for x, _ in places.values()})
     columns = 2 + len(record["sites"])
     with drawing(
-        path, 2.6 * columns + 1.2, max(3.6, 1.1 + 0.3 * rows), _title("Circuit", record), _note(record)
+        path, 2.6 * columns + 1.2, max(3.6, 1.1 + 0.3 * rows), _title("Circuit", record), _note(record, drawn=True)
     ) as figure:
         axes = figure.subplots()
         _edges(axes, record, places)
@@ -128,9 +128,12 @@ def _title(what: str, record: Mapping[str, Any]) -> str:
     return f"{what} of {record['output']['name']}{size}: {record['policy']} / {record['checkpoint']}"
 
 
-def _note(record: Mapping[str, Any]) -> str:
+def _note(record: Mapping[str, Any], drawn: bool = False) -> str:
+    """drawn: whether to say how faithful the circuit is that is drawn."""
+    own = next((entry["faithfulness"]["value"] for entry in record["curve"] if entry["size"] == record["size"]), None)
     chosen, scored = record["chosen_on"], record["scored_on"]
     return (
         f"outside the circuit: {record['mode']}; chosen on {chosen['split']}, scored on {scored['n_rows']:,} rows of "
         f"{scored['n_episodes']:,} episodes ({scored['split']})"
+        + (f"; faithfulness {own:.2f}" if drawn and own is not None else "")
     )

@@ -108,8 +108,11 @@ def _trust(axes: Axes, record: Mapping[str, Any]) -> None:
         ]
     places = np.arange(len(bars))[::-1]
     axes.barh(places, [value for _, value, _ in bars], color=[colour for *_, colour in bars], height=0.7)
-    for place, (_, value, _) in zip(places, bars, strict=True):
-        axes.text(max(value, 0) + 0.02, place, f"{value:.2f}", va="center", fontsize=8)
+    reaches = [value for _, value, _ in bars]
+    if found:
+        reaches[2] = max(found["halves"]["values"])
+    for place, reach, (_, value, _) in zip(places, reaches, bars, strict=True):
+        axes.text(max(reach, 0) + 0.02, place, f"{value:.2f}", va="center", fontsize=8)
     if found:
         halves = places[2]
         axes.plot(found["halves"]["values"], [halves] * len(found["halves"]["values"]), "|", color="black", ms=9)
