@@ -11,6 +11,9 @@ STATISTICS = Path("/proc/stat")
 BUSY = (0, 1, 2, 5, 6)
 """Fields of the first line: user, nice, system, interrupts, soft interrupts."""
 
+TIMES = slice(11, 15)
+"""Fields of a process's statistics, after its name: user and system, its own and those of its ended children."""
+
 DISTURBANCE = 0.2
 """Cores that others may use during a measurement."""
 
@@ -26,9 +29,19 @@ def undisturbed(way: Callable[[], float], deadline: float) -> float:
 
 
 def _seconds_of_others() -> float:
-    """Processor seconds that all other processes have used since the start of the machine; 0 where it is not told."""
+    """Processor seconds that processes but this one and its children have used so far; 0 where it is not told."""
     if not STATISTICS.exists():
         return 0.0
     fields = STATISTICS.read_text(encoding="ascii").splitlines()[0].split()[1:]
     total = sum(int(fields[place]) for place in BUSY) / os.sysconf("SC_CLK_TCK")
-    return total - sum(os.times()[:4])
+    return total - sum(os.times()[:4]) - _seconds_of_living_children()
+
+
+def _seconds_of_living_children() -> float:
+    """`os.times` counts children that have ended; this, those that have not."""
+    ticks = 0
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text(encoding="ascii").split():
+            fields = Path("/proc", child, "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            ticks += sum(int(field) for field in fields[TIMES])
+    return ticks / os.sysconf("SC_CLK_TCK")
