@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -43,9 +42,10 @@ class Peer:
         return self._folder / "effects.npz"
 
     def _seconds(self, case: Case, latents: Sequence[int], together: int) -> float:
-        path = self._folder / f"{case.name}.pickle"
+        path = self._folder / case.name
         if not path.exists():
-            path.write_bytes(pickle.dumps(case))
+            path.mkdir()
+            case.write(path)
         job = {"case": str(path), "latents": [int(latent) for latent in latents], "together": together}
         self._process.stdin.write(json.dumps(job | {"threads": self._threads, "out": str(self._out)}) + "\n")
         self._process.stdin.flush()

@@ -2,10 +2,10 @@
 
     envs/run interop python benchmarks/interventions_nnsight.py
 
-Prints `ready` once nnsight is loaded. Each line of the standard input is then a job in JSON: `case` (a pickled Case),
-`latents`, `together` (how many latents share a trace, each in an invoke of its own over all rows), `threads`, `out`.
-The mean effects of zero-ablating each latent are written to `out` (.npz, outcome -> (latents, units)), and the seconds
-that this took are printed. kl is left out.
+Prints `ready` once nnsight is loaded. Each line of the standard input is then a job in JSON: `case` (the folder of a
+Case), `latents`, `together` (how many latents share a trace, each in an invoke of its own over all rows), `threads`,
+`out`. The mean effects of zero-ablating each latent are written to `out` (.npz, outcome -> (latents, units)), and the
+seconds that this took are printed. kl is left out.
 
 nnsight edits what modules take and give when they are called. Othello's residual stream passes between methods
 of a block, Franka's layers are functions over tensors: neither is the output of a module. So each site that is needed
@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import pickle
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from intervention_settings import Case
+from intervention_settings import Case, read_case
 from torch import Tensor, nn
 
 from policylens.interventions.outcomes import VALUE
@@ -122,7 +121,7 @@ def timed(job: Mapping[str, Any]) -> float:
 
 @functools.lru_cache(maxsize=1)
 def bench_of(path: str) -> Bench:
-    return Bench(pickle.loads(Path(path).read_bytes()))
+    return Bench(read_case(Path(path)))
 
 
 if __name__ == "__main__":
