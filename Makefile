@@ -67,10 +67,12 @@ format:
 SAE := results/othello/final/sae
 figures: demo
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- $(foreach sweep,scaling architectures concepts learning_rate sites,$(SAE)/$(sweep)/index.json) \
-	    results/othello/final/interventions/causal/index.json results/othello/final/correlations/causal/index.json
+	    results/othello/final/interventions/causal/index.json results/othello/final/correlations/causal/index.json \
+	    $(FRANKA)/steering/pulling/index.json
 	@mkdir -p docs/images
 	@cp results/othello/final/correlations/causal/block_2/heatmap.png docs/images/correlations.png
 	@cp results/othello/final/interventions/causal/block_2/matrices.png docs/images/interventions.png
+	@cp $(FRANKA)/steering/pulling/frontier.png docs/images/steering.png
 	@cp $(SAE)/demo/block_2/evaluation/fidelity.png docs/images/fidelity.png
 	@cp $(SAE)/scaling/block_2/evaluation/scaling.png docs/images/scaling.png
 	@cp $(SAE)/scaling/block_2/evaluation/scaling.json docs/scaling.json
