@@ -51,9 +51,8 @@ def frontier(path: Path, record: Record, found: Found) -> None:
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xscale("log")
         axes.set_xlabel("disturbance: KL(unsteered || steered) of actions, mean per decision (nats)")
-        axes.set_ylabel(
-            f"gain: {goal['measure']} {goal['change']}\n({record['measures'][goal['measure']]})", fontsize=8
-        )
+        unit = _unit_of(record["measures"][goal["measure"]])
+        axes.set_ylabel(f"gain: {goal['measure']} {goal['change']} ({unit})")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside right center")
 
 
