@@ -51,7 +51,8 @@ def program() -> None:
         site: random_directions(reference.activations[site], settings.directions, settings.seed)
         for site in reference.activations
     }
-    found = study(world, made, settings, directions, shelf, arguments.threads)
+    workers = arguments.threads if arguments.device == "cpu" else 1  # an accelerator's state cannot be forked
+    found = study(world, made, settings, directions, shelf, workers)
     described = [describe(one, reference, settings.seed) for one in made]
     write_runs(arguments.out, found, {"provenance": origin, "candidates": described})
     shelf.clear()
