@@ -46,8 +46,8 @@ def frontier(path: Path, record: Record, found: Found) -> None:
         axes = figure.subplots()
         _directions(axes, record, found)
         _candidates(axes, record["candidates"])
-        for entry in record["chosen"]:
-            _confirmed(axes, entry)
+        for number, entry in enumerate(record["chosen"], start=1):
+            _confirmed(axes, number, entry)
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xscale("log")
         axes.set_xlabel("disturbance: KL(unsteered || steered) of actions, mean per decision (nats)")
@@ -95,14 +95,14 @@ def _candidates(axes: Axes, candidates: Sequence[Record]) -> None:
             )
 
 
-def _confirmed(axes: Axes, entry: Record) -> None:
-    nats = np.mean([task[DIVERGENCE]["steered"]["value"] for task in entry["tasks"].values()])
-    value, low, high = (
-        np.nan if entry["gain"][end] is None else entry["gain"][end] for end in ("value", "low", "high")
-    )
-    arms = np.nan_to_num([[value - low], [high - value]]).clip(0)
-    axes.errorbar(max(nats, FEWEST_NATS), value, yerr=arms, fmt="x", color="#222222", markersize=8, capsize=3)
-    axes.annotate(entry["name"], (max(nats, FEWEST_NATS), value), (6, 5), textcoords="offset points", fontsize=8)
+def _confirmed(axes: Axes, number: int, entry: Record) -> None:
+    """A cross with its number; the legend says what it is."""
+    nats = max(np.mean([task[DIVERGENCE]["steered"]["value"] for task in entry["tasks"].values()]), FEWEST_NATS)
+    value, arms = whiskers(entry["gain"])
+    label = f"{number}: {entry['name']}"
+    axes.errorbar(nats, value, yerr=arms, fmt="x", color="#222222", markersize=8, capsize=3, label=label)
+    place = (7 + 11 * ((number - 1) % 3), 5)  # those next to each other are told apart
+    axes.annotate(str(number), (nats, value), place, textcoords="offset points", fontsize=9, fontweight="bold")
 
 
 def confirmed(path: Path, record: Record) -> None:
