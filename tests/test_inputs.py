@@ -22,8 +22,8 @@ def test_each_number_of_an_observation_is_named_once():
 
 def test_the_names_are_those_of_the_layouts():
     franka = {one.index[0]: (one.name, one.unit) for one in family("franka").inputs(record("franka/mlp/final"))}
-    assert franka[10] == ("velocity of joint 2", "0.1 rad/s")
-    assert franka[17] == ("velocity of finger 2", "0.1 m/s")
+    assert franka[10] == ("velocity of joint 2", "10 rad/s")
+    assert franka[17] == ("velocity of finger 2", "10 m/s")
     assert franka[20] == ("hand to handle, z", "m")
     assert franka[21] == ("position of drawer", "m")
     othello = {one.index[0]: one.name for one in family("othello").inputs(record("othello/final"))}

@@ -139,11 +139,27 @@ def test_what_moves_are_called():
         ([{"kind": "clamp", "low": 2, "high": 1}], "low 2 above high 1"),
         (["zero", "zero"], "stands there twice"),
         ([{"kind": "add", "strengths": [1]}, {"kind": "add", "strengths": [1.0]}], "stands there twice"),
+        ([{"kind": "add", "strengths": [float("nan")]}], "NaN and infinity are no strengths"),
+        ([{"kind": "clamp", "high": float("inf")}], "NaN and infinity are no strengths"),
     ],
 )
 def test_moves_that_are_none_are_refused(moves, part):
     with refused(part):
         spelt_out(moves)
+
+
+def test_a_move_of_ones_own_is_checked_too():
+    for move, part in (
+        ({"kind": "zer"}, "there is no move 'zer'"),
+        ({"kind": "add"}, "needs a strength"),
+        ({"kind": "zero", "low": 1}, "takes no low or high"),
+        ({"kind": "clamp", "low": 2, "high": 1}, "low 2 above high 1"),
+    ):
+        with refused(part):
+            Move(**move)
+    target, _ = target_of([3])
+    with refused("few is of the site 'block_1', 16 units; it was put at one of 5"):
+        Steering(target, Move("zero"))(torch.zeros(3, 5))
 
 
 # Targets
@@ -168,10 +184,12 @@ def test_targets_that_cannot_be_steered_are_refused():
     dead.tensors["b_enc"][0] = 0
     with refused("latent 5", "active in none of the reference rows"):
         latents_target("few", "block_1", dead, [5], encoded(dead, rows))
-    with refused("way: a direction of shape (3,), the site 'block_1' has 16 units"):
+    with refused("it has the shape (3,), the site 'block_1' 16 units; give one as wide"):
         direction_target("way", "block_1", np.ones(3), rows)
-    with refused("way: the direction is zero"):
+    with refused("the direction is 0 everywhere"):
         direction_target("way", "block_1", np.zeros(WIDTH), rows)
+    with refused("the direction holds NaN or infinity"):
+        direction_target("way", "block_1", np.full(WIDTH, np.nan), rows)
     with refused("do not vary along the direction"):
         direction_target("way", "block_1", np.ones(WIDTH), np.zeros((5, WIDTH), np.float32))
 
@@ -205,8 +223,14 @@ def test_candidates_are_every_target_with_every_move(tmp_path):
     expected = rows[phase == 2].mean(0) - rows[phase < 2].mean(0)
     np.testing.assert_allclose(by_name["later"].directions[0], expected / np.linalg.norm(expected), atol=1e-6)
     block["directions"] = {"never": {**block["directions"]["later"], "positive": [9]}}
-    with refused("never: in none of the reference rows is the label 'phase' one of [9]"):
+    with refused("directions.never: phase: in none of the reference rows is the label one of [9]"):
         candidates(block, {}, Reference({"block_1": rows}, {("set", "phase"): phase}), "cpu")
+    block["directions"] = {"given": {"site": "block_1", "file": str(tmp_path / "given.npz"), "array": "way"}}
+    with refused("directions.given", "given.npz", "there is no array 'way'; array: one of direction"):
+        candidates(block, {}, Reference({"block_1": rows}, {}), "cpu")
+    block["directions"] = {"pair": {"site": "block_1", "file": str(tmp_path / "given.npz")}}
+    with refused("two things to steer are both called 'pair'"):
+        candidates(block, {"block_1": sae}, Reference({"block_1": rows}, {}), "cpu")
 
 
 def test_how_far_a_move_goes_is_told():
@@ -477,8 +501,6 @@ def test_choosing_and_confirming_share_no_episode(othello):
     confirmed_on = {episode for episodes in asked[3:] for episode in episodes}
     assert chosen_on == {0, 1, 2}
     assert confirmed_on == {3, 4, 5, 6}
-    with refused("would both be called 'one-add_-40'"):
-        study(watched, made_up[:1] * 2, settings_, {"block_1": {}}, Shelf(othello / "shelf", "x"))
 
 
 def planted(success, controls=None):

@@ -42,8 +42,6 @@ def program() -> None:
     saes = {site: load_fitting(folder, site, policy, capture, arguments.device) for site, folder in arguments.saes}
     reference = reference_of(arguments, capture)
     made = candidates(block, saes, reference, arguments.device)
-    if not made:
-        raise UserError("there is nothing to steer: no latents, groups or directions")
     origin = provenance_of(arguments, policy)
     shelf = Shelf(arguments.out.with_name("unfinished"), json.dumps([origin, arguments.code, arguments.device]))
     world = World(policy, room(family, "returns").returns, block["settings"], block["seed"])

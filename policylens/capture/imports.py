@@ -129,7 +129,10 @@ def import_rollout(path: Path, layout: Mapping[str, Any] | None = None, first_ep
     """
     arrays = by_rows(path, read_arrays(path), layout or {}, first_episode)
     if "episode" not in arrays or arrays["episode"].ndim != 1 or arrays["episode"].dtype.kind not in "iu":
-        raise UserError(f"{path}: has no integer array 'episode' that says which rows belong together")
+        raise UserError(
+            f"{path}: has no integer array 'episode' that says which rows belong together; add one, "
+            "or say with `layout` which axes are steps and episodes"
+        )
     _check_lengths(path, arrays)
     if len(arrays["episode"]) == 0:
         raise UserError(f"{path}: is empty: no episode has a step; leave the file out")
@@ -137,4 +140,4 @@ def import_rollout(path: Path, layout: Mapping[str, Any] | None = None, first_ep
     inferred = _steps(path, steps["episode"])
     steps["step"] = np.asarray(arrays.get("step", inferred), dtype=np.int32)
     numbers, lengths = np.unique(steps["episode"], return_counts=True)
-    return Rollout(steps, {"episode": numbers, "length": lengths.astype(np.int32)})
+    return Rollout(steps, {"episode": numbers, "length": lengths.astype(np.int32)}, str(path))

@@ -60,5 +60,9 @@ def _check_rollout(out: Path, rollout: Rollout, first_row: int) -> None:
         raise UserError(f"{out}: the source lacks the array {', '.join(sorted(missing))}: every row needs both")
     for name, values in rollout.steps.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            row = first_row + int(np.argwhere(~np.isfinite(values))[0, 0])
-            raise UserError(f"{out}: array {name!r} is NaN or infinite at row {row}")
+            row = int(np.argwhere(~np.isfinite(values))[0, 0])
+            episode, step = (int(rollout.steps[key][row]) for key in ("episode", "step"))
+            raise UserError(
+                f"{rollout.origin or out}: array {name!r} is NaN or infinite at row {first_row + row}, step {step} of "
+                f"episode {episode}; mend it, or leave the episode out"
+            )

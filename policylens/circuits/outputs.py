@@ -38,7 +38,7 @@ class Output:
             raise UserError(f"output: the policy has no outcome {self.outcome!r}; it has: {', '.join(known)}")
         width = 1 if self.outcome in (KL, VALUE) else result.heads.outputs()[self.outcome].shape[1]
         if self.unit is not None and self.unit >= width:
-            raise UserError(f"output: {self.outcome!r} has no unit {self.unit}; it has {width}")
+            raise UserError(f"output: {self.outcome!r} has no unit {self.unit}; its units are 0 to {width - 1}")
 
     def distance(self, before: Pass, after: Pass) -> np.ndarray:
         """(n,) float64: KL, or the squared change summed over units."""

@@ -24,13 +24,12 @@ class Shelf:
 
     def __init__(self, folder: Path, stamp: str) -> None:
         self.folder = Path(folder)
-        digest = hashlib.sha256(stamp.encode()).hexdigest()
+        self._digest = hashlib.sha256(stamp.encode()).hexdigest()
         place = self.folder / STAMP
-        if self.folder.exists() and (not place.is_file() or place.read_text(encoding="utf-8") != digest):
+        if self.folder.exists() and (not place.is_file() or place.read_text(encoding="utf-8") != self._digest):
             shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        remove_partial(self.folder)
-        write_text(place, digest)
+        elif self.folder.exists():
+            remove_partial(self.folder)
 
     def has(self, name: str) -> bool:
         """Whether there is a piece of that name."""
@@ -48,6 +47,9 @@ class Shelf:
             except UserError:
                 raise UserError(f"{path}: the piece is damaged; delete the file, and it is measured again") from None
         made = dict(make())
+        if not self.folder.exists():  # not before there is something to keep: bad input leaves nothing
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / STAMP, self._digest)
         write_tensors(path, {key: torch.from_numpy(np.ascontiguousarray(values)) for key, values in made.items()})
         return made
 
@@ -56,4 +58,5 @@ class Shelf:
 
     def clear(self) -> None:
         """Throw the pieces away: the whole has been written."""
-        shutil.rmtree(self.folder)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)

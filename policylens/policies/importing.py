@@ -72,7 +72,10 @@ def import_checkpoint(path: str, out: Path, family_name: str, options: Mapping[s
         record, tensors = _foreign(local, family_name, options or {})
     if record["family"] != family_name:
         raise UserError(f"{path}: is a checkpoint of family {record['family']!r}, the config says {family_name!r}")
-    room(family_name, "policy").build(record, tensors, "cpu", None)
+    try:
+        room(family_name, "policy").build(record, tensors, "cpu", None)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; {EXPORT_AGAIN}") from None
     write_checkpoint(
         out,
         family=family_name,

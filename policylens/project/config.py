@@ -536,20 +536,33 @@ def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     for site in steered_sites(block):
         _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
     for name, group in block.get("groups", {}).items():
-        _known(group["site"], block["saes"], f"{where}.groups.{name}", "SAE at the site")
+        _check_latents(policy, f"{where}.groups.{name}", block["saes"], group["site"], group["latents"])
     if isinstance(block["latents"], Mapping):
-        for site in block["latents"]:
-            _known(site, block["saes"], f"{where}.latents", "SAE at the site")
+        for site, latents in block["latents"].items():
+            _check_latents(policy, f"{where}.latents", block["saes"], site, latents)
     for labelset in steering_labels(block):
         _check_labelled(policy, where, block["capture"], labelset)
     for name, own in block.get("directions", {}).items():
         _check_direction(policy, f"{where}.directions.{name}", own)
     with _naming(f"{where}.moves"):
         spelt_out(block["moves"])
+    if block["goal"]["measure"] in block["goal"].get("keep", {}):
+        raise UserError(f"{where}.goal: {block['goal']['measure']!r} is to change and to be kept; leave it out of keep")
+    if block["controls"]["directions"] and block["controls"]["episodes"] > block["episodes"]["confirm"]:
+        raise UserError(f"{where}.controls.episodes: they are of those that confirm, which are fewer; ask for less")
     for measure in (block["goal"]["measure"], *block["goal"].get("keep", {})):
         known = [*policy.family.measures, DIVERGENCE]
         _known(measure, known, f"{where}.goal", "measure", f" of the family {policy.family.name!r}")
     check_value(policy.family.settings["returns"], block["settings"], where, ["settings"])
+
+
+def _check_latents(policy: PolicyBlock, where: str, saes: Mapping[str, str], site: str, latents: Iterable[int]) -> None:
+    """Numbers of latents that the SAE of the site has, where its settings tell how many these are."""
+    sweep, member = sweep_and_member(saes[_known(site, saes, where, "SAE at the site")])
+    count = policy.sweeps[sweep]["members"][member].get("latents")
+    for latent in latents:
+        if isinstance(count, int) and latent >= count:
+            raise UserError(f"{where}: the SAE {saes[site]} at {site!r} has latents 0 to {count - 1}, not {latent}")
 
 
 def _check_direction(policy: PolicyBlock, where: str, own: Mapping[str, Any]) -> None:

@@ -32,9 +32,18 @@ class Reference:
 
 
 def candidates(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Reference, device: str) -> list[Candidate]:
-    """Every target with every move. block: `steering` of config.yaml; saes: by site."""
+    """Every target with every move. block: `steering` of config.yaml; saes: by site.
+
+    Raises UserError for a target that cannot be steered, two of one name, and none at all.
+    """
     moves = [move_of(single) for single in spelt_out(block["moves"])]
-    return [Candidate(target, move) for target in _targets(block, saes, reference, device) for move in moves]
+    targets = list(_targets(block, saes, reference, device))
+    names = [target.name for target in targets]
+    if not names:
+        raise UserError("steering: there is nothing to steer; name latents, groups or directions")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"steering: two things to steer are both called {twice[0]!r}; give one of them another name")
+    return [Candidate(target, move) for target in targets for move in moves]
 
 
 def _targets(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Reference, device: str) -> Iterator[Target]:
@@ -48,8 +57,11 @@ def _targets(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Refer
                 yield latents_target(name, site, sae, group["latents"], rows)
     for name, own in block.get("directions", {}).items():
         activations = reference.activations[own["site"]]
-        vector = _from_file(own) if "file" in own else contrast(name, own, activations, reference.labels)
-        yield direction_target(name, own["site"], vector, activations, device)
+        try:
+            vector = _from_file(own) if "file" in own else contrast(own, activations, reference.labels)
+            yield direction_target(name, own["site"], vector, activations, device)
+        except UserError as error:
+            raise UserError(f"steering: directions.{name}: {own.get('file', own.get('label'))}: {error}") from None
 
 
 def _latents(wanted: int | Mapping[str, list[int]], site: str, sae: SAE, rows: Latents) -> list[int]:
@@ -57,19 +69,19 @@ def _latents(wanted: int | Mapping[str, list[int]], site: str, sae: SAE, rows: L
     return contributing(sae, rows, wanted) if isinstance(wanted, int) else list(wanted.get(site, []))
 
 
-def contrast(name: str, own: Mapping[str, Any], activations: np.ndarray, labels: Labels) -> np.ndarray:
+def contrast(own: Mapping[str, Any], activations: np.ndarray, labels: Labels) -> np.ndarray:
     """Mean activation where a label has one of the values `positive` less that where it has one of `negative`, (d,).
 
     Raises UserError where there are no such rows.
     """
     values = labels[own["labels"], own["label"]]
     if values.ndim > 1:
-        raise UserError(f"{name}: the label {own['label']!r} has {values.shape[1:]} values per row; one is needed")
+        raise UserError(f"the label has {values.shape[1:]} values per row; one is needed")
     means = []
     for side in ("positive", "negative"):
         chosen = np.isin(values, own[side])
         if not chosen.any():
-            raise UserError(f"{name}: in none of the reference rows is the label {own['label']!r} one of {own[side]}")
+            raise UserError(f"in none of the reference rows is the label one of {own[side]}; give others")
         means.append(flattened(activations[chosen]).mean(axis=0, dtype=np.float64))
     return means[0] - means[1]
 
@@ -79,5 +91,6 @@ def _from_file(own: Mapping[str, Any]) -> np.ndarray:
     if wanted is None and len(arrays) == 1:
         return np.squeeze(next(iter(arrays.values())))
     if wanted not in arrays:
-        raise UserError(f"{own['file']}: which array is the direction? array: one of {', '.join(sorted(arrays))}")
+        asked = "which array is the direction?" if wanted is None else f"there is no array {wanted!r};"
+        raise UserError(f"{asked} array: one of {', '.join(sorted(arrays))}")
     return np.squeeze(arrays[wanted])

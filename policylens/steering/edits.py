@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from policylens.errors import UserError
 from policylens.steering.moves import Move
 from policylens.steering.targets import Target
 
@@ -25,7 +26,11 @@ class Steering:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """(n, *inner, d) -> the same shape."""
+        """(n, *inner, d) -> the same shape. Raises UserError for an activation of another site's width."""
+        width = self.target.directions.shape[-1]
+        if x.shape[-1] != width:
+            own, given = f"the site {self.target.site!r}, {width} units", x.shape[-1]
+            raise UserError(f"{self.target.name} is of {own}; it was put at one of {given}")
         return x + self.change(x).to(x.dtype).reshape(x.shape)
 
     def change(self, x: Tensor) -> Tensor:

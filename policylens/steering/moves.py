@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from policylens.steering.kinds import check_move
 from policylens.steering.targets import Target
 
 
@@ -31,6 +32,9 @@ class Move:
     strength: float | None = None
     low: float | None = None
     high: float | None = None
+
+    def __post_init__(self) -> None:
+        check_move(self.kind, self.strength, self.low, self.high)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from policylens.errors import UserError
 from policylens.interventions.shelf import Arrays, Shelf
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal, choose, goal_of
@@ -91,12 +90,9 @@ def study(
 
     directions: site -> kind -> unit vectors (n, d). workers: processes side by side; the numbers do not depend on them.
     """
-    names = [candidate.name for candidate in candidates]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise UserError(f"two things to steer would both be called {sorted(twice)[0]!r}; name one of them otherwise")
     first = range(settings.choosing)
     runs = {"choose-plain": _plain(world, first)} | {
-        f"choose-{one.name}": _steered(world, one, first, settings.seed) for one in candidates
+        f"choose-{place:04d}": _steered(world, one, first, settings.seed) for place, one in enumerate(candidates)
     }
     found = list(side_by_side(runs, shelf, workers, "choosing").values())
     choosing = stacked(found)
@@ -104,7 +100,7 @@ def study(
     chosen = [candidates[place] for place in taken]
     others = range(settings.choosing, settings.choosing + settings.confirming)
     runs = {"confirm-plain": _plain(world, others)} | {
-        f"confirm-{one.name}": _steered(world, one, others, settings.seed) for one in chosen
+        f"confirm-{place:04d}": _steered(world, one, others, settings.seed) for place, one in enumerate(chosen)
     }
     confirming = stacked(list(side_by_side(runs, shelf, workers, "confirming").values()))
     controls = _controls(world, chosen, settings, directions, shelf, workers) if chosen and settings.directions else {}
@@ -121,8 +117,8 @@ def _controls(
 ) -> Arrays:
     episodes = range(settings.choosing, settings.choosing + settings.control_episodes)
     runs = {
-        f"control-{one.name}-{kind}-{number:04d}": _steered(world, one, episodes, settings.seed, along)
-        for one in chosen
+        f"control-{place:04d}-{kind}-{number:04d}": _steered(world, one, episodes, settings.seed, along)
+        for place, one in enumerate(chosen)
         for kind in CONTROLS
         for number, along in enumerate(directions[one.target.site][kind])
     }

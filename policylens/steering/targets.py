@@ -94,12 +94,13 @@ def direction_target(
     """
     vector = np.asarray(direction, np.float64)
     if vector.shape != activations.shape[-1:]:
-        raise UserError(
-            f"{name}: a direction of shape {vector.shape}, the site {site!r} has {activations.shape[-1]} units"
-        )
+        units = activations.shape[-1]
+        raise UserError(f"it has the shape {vector.shape}, the site {site!r} {units} units; give one as wide")
     norm = np.linalg.norm(vector)
-    if not np.isfinite(norm) or norm == 0:
-        raise UserError(f"{name}: the direction is zero or not finite")
+    if not np.isfinite(norm):
+        raise UserError("the direction holds NaN or infinity; make it again")
+    if norm == 0:
+        raise UserError("the direction is 0 everywhere: nothing can be moved along it")
     along = torch.from_numpy((vector / norm).astype(np.float32)).to(device)
 
     def read(x: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def direction_target(
     pool = read(torch.from_numpy(activations).to(device))
     spread = pool.double().std().to(pool.dtype)
     if not spread > 0:
-        raise UserError(f"{name}: the activations at {site!r} do not vary along the direction")
+        raise UserError(f"the activations at {site!r} do not vary along the direction")
     scale = Scale.of(pool, pool.double().mean().to(pool.dtype)[None], spread[None])
     return Target(name, site, (), read, along[None], scale)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from policylens.project.steering import DIVERGENCE
 from policylens.steering.study import CONTROLS
 
 TOP = 5
@@ -24,7 +25,7 @@ def summary(record: Mapping[str, Any]) -> str:
         "",
         "largest gains when choosing (kept: the rest stayed within its tolerance)",
     ]
-    for one in sorted(record["candidates"], key=lambda entry: -entry["gain"])[:TOP]:
+    for one in sorted(record["candidates"], key=_rank)[:TOP]:
         lines.append(
             f"  {one['name']}: gain {one['gain']:.3g}{'' if one['kept'] else ', not kept'}; {_means(one['means'])}"
         )
@@ -34,6 +35,11 @@ def summary(record: Mapping[str, Any]) -> str:
     for entry in record["chosen"]:
         lines += _chosen(entry)
     return "\n".join(lines) + "\n"
+
+
+def _rank(candidate: Mapping[str, Any]) -> tuple[float, float]:
+    """As candidates are chosen: by gain, then by how little they disturb."""
+    return -candidate["gain"], candidate["means"][DIVERGENCE]
 
 
 def _chosen(entry: Mapping[str, Any]) -> list[str]:

@@ -95,7 +95,7 @@ LABELS = {
 MEASURES = {
     "return": "sum of rewards: the progress from start to end",
     "success": "the drawer has been opened by more than 0.30 m (share of episodes)",
-    "steps": "until the drawer was open; the horizon where it never was",
+    "steps": "until the drawer was open; the horizon where it never was (steps)",
     "touched": "a finger has touched the handle (share of episodes)",
     "pulled": "the drawer has been opened by more than 0.01 m (share of episodes)",
     "opening": "how far the drawer has been open at most (m)",

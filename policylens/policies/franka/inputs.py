@@ -11,8 +11,8 @@ from policylens.policies.inputs import Input, unnamed
 JOINTS = [f"joint {number}" for number in range(1, 8)] + ["finger 1", "finger 2"]
 
 DRAWER = (
-    *((f"position of {joint}", "share of range") for joint in JOINTS),
-    *((f"velocity of {joint}", "0.1 rad/s" if "joint" in joint else "0.1 m/s") for joint in JOINTS),
+    *((f"position of {joint}", "range: -1 to 1") for joint in JOINTS),
+    *((f"velocity of {joint}", "10 rad/s" if "joint" in joint else "10 m/s") for joint in JOINTS),
     ("hand to handle, x", "m"),
     ("hand to handle, y", "m"),
     ("hand to handle, z", "m"),

@@ -107,8 +107,8 @@ LABELS = {
 
 
 MEASURES = {
-    "return": "1 for a game won, 0 for a draw, -1 for one lost: mean of the two games of an opening",
-    "success": "share of games won",
+    "return": "mean of the two games of an opening: 1 for one won, 0 for a draw, -1 for one lost (-1 to 1)",
+    "success": "games won (share of games)",
     "discs": "own discs less the opponent's at the end (discs)",
     "corners": "own corners less the opponent's at the end (corners)",
 }
