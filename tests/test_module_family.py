@@ -237,7 +237,7 @@ def test_a_wrong_class_is_one_clear_line(small):
     options = small.options | {"class": f"{small.network}:Nett"}
     arguments = ["--path", small.weights, "--family", "module", "--options", options, "--out", out]
     line = clear_line(run(script_command("import_checkpoint", *arguments)))
-    assert line == f"class '{small.network}:Nett': {small.network} has no torch module class Nett"
+    assert line == f"{small.weights}: class '{small.network}:Nett': {small.network} has no torch module class Nett"
     assert not out.exists()
 
 

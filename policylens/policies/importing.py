@@ -75,7 +75,7 @@ def import_checkpoint(path: str, out: Path, family_name: str, options: Mapping[s
     try:
         room(family_name, "policy").build(record, tensors, "cpu", None)
     except UserError as error:
-        raise UserError(f"{path}: {error}; {EXPORT_AGAIN}") from None
+        raise UserError(f"{path}: {error}") from None
     write_checkpoint(
         out,
         family=family_name,
