@@ -197,8 +197,8 @@ def test_scores_are_shares_of_what_all_latents_do():
 def test_unknown_outputs_are_refused():
     for block, parts in (
         ({"outcome": "logits"}, ["no outcome 'logits'", "kl, value, mu, mu_clipped"]),
-        ({"outcome": "mu", "unit": 2}, ["'mu' has no unit 2", "has 2"]),
-        ({"outcome": "value", "unit": 1}, ["'value' has no unit 1", "has 1"]),
+        ({"outcome": "mu", "unit": 2}, ["'mu' has no unit 2", "its units are 0 to 1"]),
+        ({"outcome": "value", "unit": 1}, ["'value' has no unit 1", "its units are 0 to 0"]),
     ):
         with refused(*parts):
             traced(Linear(), saes(), rows(0), rows(1), (), settings_of({"output": block}, 0))
