@@ -22,10 +22,9 @@ def traced_arguments(wildcards):
     """Where the script finds what `traced` names, as arguments."""
     found, block = traced(wildcards), circuit_block(wildcards)
     words = [word for name in ("source", "capture") for word in (f"--{name}", os.path.dirname(found[name]))]
-    addresses = intervention_block(intervention_of(wildcards))["saes"]
-    for site, path in saes_of(wildcards, addresses).items():
-        words += ["--sae", f"{site}={os.path.dirname(path)}"]
-    chosen, scored = splits_of(intervention_block(intervention_of(wildcards)))
+    intervention = intervention_block(intervention_of(wildcards))
+    words += sae_words(wildcards, intervention["saes"])
+    chosen, scored = splits_of(intervention)
     return [*words, "--chosen-on", chosen, "--scored-on", scored, "--rows", block["rows"], "--seed", block["seed"]]
 
 

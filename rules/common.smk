@@ -9,12 +9,13 @@ sys.path.insert(0, workflow.basedir)
 
 from policylens.errors import UserError
 from policylens.project.circuits import splits_of, traced_settings
+from policylens.policies.family import DISTURBANCE, DIVERGENCE
 from policylens.project.closure import digest
 from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config, parsed
 from policylens.project.interventions import own_settings, phase_options, sweep_and_member
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins
-from policylens.project.steering import DISTURBANCE, DIVERGENCE, steering_labels
+from policylens.project.steering import steering_labels
 from policylens.project.sweeps import (
     IMPORT,
     import_options,

@@ -356,6 +356,12 @@ def saes_of(wildcards, addresses):
     }
 
 
+def sae_words(wildcards, addresses):
+    """--sae SITE=FOLDER for each of them."""
+    found = saes_of(wildcards, addresses).items()
+    return [word for site, path in found for word in ("--sae", f"{site}={os.path.dirname(path)}")]
+
+
 def intervened(wildcards):
     """The policy, the rows it runs on, and the SAEs."""
     capture = intervention_block(wildcards)["capture"]
@@ -379,8 +385,7 @@ def intervention_arguments(wildcards):
     """Where the script finds what `intervened` names, as arguments."""
     found, block = intervened(wildcards), intervention_block(wildcards)
     words = [word for name in ("source", "capture") for word in (f"--{name}", os.path.dirname(found[name]))]
-    for site, path in saes_of(wildcards, block["saes"]).items():
-        words += ["--sae", f"{site}={os.path.dirname(path)}"]
+    words += sae_words(wildcards, block["saes"])
     if "phase" in block:
         words += ["--labels", os.path.dirname(found["labels"]), "--phase", as_json(phase_options(block))]
     return [*words, "--split", block["split"], "--rows", block["rows"], "--seed", block["seed"]]

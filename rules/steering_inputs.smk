@@ -30,8 +30,7 @@ def steering_arguments(wildcards):
     found, block = steered(wildcards), steering_block(wildcards)
     folder = os.path.dirname
     words = ["--checkpoint", folder(found["record"]), "--capture", folder(found["capture"])]
-    for site, path in saes_of(wildcards, block["saes"]).items():
-        words += ["--sae", f"{site}={folder(path)}"]
+    words += sae_words(wildcards, block["saes"])
     for path in found["labels"]:
         words += ["--labels", f"{labelset_of(path)}={folder(path)}"]
     return words

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from policylens.interventions.latents import Latents
 from policylens.interventions.subject import Subject
 from policylens.policies.heads import Discrete, Gaussian
 from policylens.policies.protocol import Policy, Stage
 from policylens.policies.sites import Site
 from policylens.sae.architectures import build
 from policylens.sae.base import SAE, SAEConfig
+from policylens.sae.latents import Latents
 from policylens.sae.settings import resolve
 
 SITES = (

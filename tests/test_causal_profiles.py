@@ -11,10 +11,10 @@ from policylens.interventions.exact import measure
 from policylens.interventions.modes import Mode
 from policylens.interventions.phases import SHIFTS, Phases, density_in_phases, sizes_in_phases
 from policylens.interventions.profiles import half_effects, halvings, profiles
-from policylens.interventions.shelf import Shelf
 from policylens.interventions.study import Settings, study
 from policylens.interventions.sums import FOLDS
 from policylens.statistics.partitions import adjusted_rand
+from policylens.stores.shelf import Shelf
 
 FOLD_ROWS = [40, 60, 50, 50]
 

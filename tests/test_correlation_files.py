@@ -15,13 +15,14 @@ from policylens.correlations.analysis import analysis
 from policylens.correlations.inputs import inputs_of, read_inputs
 from policylens.correlations.rows import site_rows
 from policylens.correlations.sample import Sample
-from policylens.correlations.store import Correlations, write_correlations
+from policylens.correlations.store import write_correlations
 from policylens.correlations.study import study
 from policylens.correlations.table import ranking_rows
 from policylens.correlations.text import summary
 from policylens.policies.inputs import Input
 from policylens.sae.activations import whole_episodes
 from policylens.sae.files import save_sae
+from policylens.stores.groups import Groups
 from policylens.stores.schemas import check_against
 from policylens.stores.store import StoreWriter
 from policylens.stores.tables import open_table, write_index
@@ -71,7 +72,7 @@ def arguments(place, **more):
 
 def correlate(place, out, **more):
     run_here("workflow_scripts/correlate.py", *arguments(place, **more), "--out", out)
-    return Correlations(out)
+    return Groups(out)
 
 
 def test_a_site_from_its_files_to_words_and_pictures(place, tmp_path):
@@ -147,7 +148,7 @@ def test_rankings_are_by_max_and_by_mean(tmp_path):
     own = {"latent": np.arange(4), "density": density, "active_rows": (600 * density).astype(np.int64)}
     groups = {"inputs": {"input": np.arange(3), **study(sample, 0, 0).by_input}, "latents": own}
     write_correlations(tmp_path / "correlations.zarr", groups, facts)
-    store = Correlations(tmp_path / "correlations.zarr")
+    store = Groups(tmp_path / "correlations.zarr")
     rankings = analysis(store, {**ORIGIN, "split": "test"})["rankings"]["pearson"]
     assert [entry["latent"] for entry in rankings["max"]] == [0, 1, 2, 3]
     assert [entry["latent"] for entry in rankings["mean"]][:2] == [1, 0]

@@ -12,19 +12,20 @@ from support import refused
 
 from policylens.interventions import exact, recurrent
 from policylens.interventions.analysis import against_controls, analysis
-from policylens.interventions.controls import control, directions, strengths
+from policylens.interventions.controls import control, strengths
 from policylens.interventions.effects import Effects, write_effects
 from policylens.interventions.exact import changes_of, every_pair, measure
 from policylens.interventions.gradient import first_order
-from policylens.interventions.latents import Latents
 from policylens.interventions.modes import Mode, mode_of
-from policylens.interventions.shelf import Shelf
 from policylens.interventions.study import Settings, chosen, settings_of, study
 from policylens.interventions.subject import Subject
 from policylens.interventions.sums import Episodes, Sums
 from policylens.policies.importing import import_checkpoint
 from policylens.policies.protocol import carry_of_rows, joined_carries
 from policylens.policies.registry import load_policy
+from policylens.sae.latents import Latents
+from policylens.statistics.directions import random_directions
+from policylens.stores.shelf import Shelf
 
 MODES = [
     Mode("zero"),
@@ -275,10 +276,10 @@ def test_a_control_along_the_latents_own_direction_is_the_latent():
 @pytest.mark.parametrize("kind", ["isotropic", "covariance"])
 def test_control_directions_are_unit_vectors_of_the_site(kind):
     subject, _, _ = subject_of()
-    found = directions(subject, kind, 50, 1)
+    found = random_directions(kind, subject.activation.numpy(), 50, 1)
     assert found.shape == (50, 4)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
-    assert not np.allclose(found, directions(subject, kind, 50, 2))
+    assert not np.allclose(found, random_directions(kind, subject.activation.numpy(), 50, 2))
 
 
 def test_percentiles_and_corrected_p_follow_from_the_controls():

@@ -8,10 +8,10 @@ from typing import Any
 
 from policylens.console import main
 from policylens.correlations.analysis import analysis
-from policylens.correlations.store import Correlations
 from policylens.correlations.table import ranking_rows
 from policylens.correlations.text import summary
 from policylens.stores.files import write_json, write_text
+from policylens.stores.groups import Groups
 from policylens.stores.schemas import check_against
 from policylens.stores.tabular import write_csv
 from policylens.visualize.correlation_plots import heat_map
@@ -23,7 +23,7 @@ def program() -> None:
     parser.add_argument("--origin", required=True, type=json.loads, help="JSON: policy, checkpoint, site, sae, capture")
     parser.add_argument("--out", required=True, type=Path, help="analysis.json to write; all else stands beside it")
     arguments = parser.parse_args()
-    store = Correlations(arguments.correlations)
+    store = Groups(arguments.correlations)
     record = analysis(store, arguments.origin)
     check_against("correlation", record, arguments.out)
     draw(store, record, arguments.out.with_name("heatmap.png"))
@@ -32,7 +32,7 @@ def program() -> None:
     write_json(arguments.out, record)
 
 
-def draw(store: Correlations, record: Mapping[str, Any], path: Path) -> None:
+def draw(store: Groups, record: Mapping[str, Any], path: Path) -> None:
     title = f"{record['policy']} / {record['checkpoint']} / {record['site']}"
     note = (
         f"SAE {record['sae']}; {record['n_rows']:,} rows of {record['n_episodes']:,} episodes, split {record['split']}"

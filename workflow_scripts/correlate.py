@@ -1,6 +1,7 @@
 """Correlate every interpretable input with every latent (and unit) at a site, and write what was found as a store."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from policylens.correlations.store import held_out_arrays, write_correlations
 from policylens.correlations.study import study
 from policylens.errors import UserError
 from policylens.evaluation.concepts import check_same_rows
+from policylens.policies.checkpoint import read_record
 from policylens.sae.files import CONFIG, WEIGHTS, load_sae
-from policylens.stores.files import read_json, sha256_of_file
+from policylens.stores.files import sha256_of_file
 from policylens.stores.provenance import provenance
 from policylens.stores.tables import INDEX, open_table
 
@@ -24,7 +26,8 @@ from policylens.stores.tables import INDEX, open_table
 def program() -> None:
     arguments = parse()
     torch.set_num_threads(arguments.threads)
-    record, site = read_json(arguments.checkpoint / "policy.json"), site_of(arguments)
+    record = read_record(arguments.checkpoint)
+    site = site_of(arguments, record)
     sample, rows = site.sample(arguments.split)
     try:
         found = study(sample, arguments.shifts, arguments.seed)
@@ -54,13 +57,13 @@ def program() -> None:
     write_correlations(arguments.out, groups, attributes)
 
 
-def site_of(arguments: argparse.Namespace) -> Site:
+def site_of(arguments: argparse.Namespace, record: Mapping[str, Any]) -> Site:
     capture, source = open_table(arguments.capture, arguments.row_space), open_table(arguments.source)
     labels = open_table(arguments.labels) if arguments.labels else None
     for table in (source, labels):
         if table is not None:
             check_same_rows(table, capture)
-    inputs = inputs_of(read_json(arguments.checkpoint / "policy.json"), source, labels)
+    inputs = inputs_of(record, source, labels)
     sae = load_sae(arguments.sae).to(arguments.device)
     return Site(capture, arguments.site, sae, inputs, arguments.rows, arguments.seed)
 

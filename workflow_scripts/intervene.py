@@ -15,15 +15,16 @@ from policylens.evaluation.concepts import check_same_rows
 from policylens.evaluation.fidelity import other_episodes
 from policylens.interventions.effects import write_effects
 from policylens.interventions.phases import Phases
-from policylens.interventions.shelf import Shelf
 from policylens.interventions.study import Settings, settings_of, study
 from policylens.interventions.subject import BATCH_ROWS, Subject
 from policylens.policies.checkpoint import read_record
 from policylens.policies.registry import load_policy
 from policylens.sae.activations import whole_episodes
-from policylens.sae.files import CONFIG, WEIGHTS, load_sae
+from policylens.sae.files import load_sae
+from policylens.sae.origin import digests
 from policylens.stores.files import sha256_of_file
 from policylens.stores.provenance import provenance
+from policylens.stores.shelf import Shelf
 from policylens.stores.splits import SPLITS
 from policylens.stores.tables import INDEX, Table, open_table
 
@@ -64,9 +65,7 @@ def program() -> None:
 def subject_of(arguments: argparse.Namespace, settings: Settings, capture: Table) -> tuple[Subject, np.ndarray]:
     """What is intervened on, and the numbers of its rows in the capture."""
     source = open_table(arguments.source)
-    rows = whole_episodes(capture, arguments.split, arguments.rows, arguments.seed)
-    order = np.argsort(rows.episodes, kind="stable")
-    numbers, episodes = rows.numbers[order], rows.episodes[order]
+    numbers, episodes = whole_episodes(capture, arguments.split, arguments.rows, arguments.seed)
     policy = load_policy(arguments.checkpoint, arguments.device)
     saes = {site: load_sae(folder).to(arguments.device) for site, folder in arguments.saes.items()}
     for site in saes.keys() - policy.sites.keys():
@@ -95,8 +94,7 @@ def phases_of(arguments: argparse.Namespace, capture: Table, rows: np.ndarray) -
 
 
 def provenance_of(arguments: argparse.Namespace) -> dict:
-    inputs = {f"sae/{site}/{name}": sha256_of_file(folder / name) for site, folder in arguments.saes.items()
-              for name in (CONFIG, WEIGHTS)}  # fmt: skip
+    inputs = digests(arguments.saes)
     inputs |= {"capture": sha256_of_file(arguments.capture / INDEX), "source": sha256_of_file(arguments.source / INDEX)}
     if arguments.phase is not None:
         inputs["labels"] = sha256_of_file(arguments.labels / INDEX)

@@ -7,14 +7,13 @@ from pathlib import Path
 import torch
 
 from policylens.console import main
-from policylens.errors import UserError
 from policylens.evaluation.closed_loop import runs_of, summarise
 from policylens.policies.editing import Edited
 from policylens.policies.registry import load_policy, require, room
 from policylens.progress import progress
 from policylens.sae.activations import read_activations, rows_of_split, training_mean
 from policylens.sae.files import load_sae
-from policylens.sae.origin import check_fits
+from policylens.sae.origin import check_checkpoint, check_fits
 from policylens.statistics.resampling import Resampling
 from policylens.stores.files import write_json
 from policylens.stores.schemas import check_against
@@ -46,8 +45,7 @@ def program() -> None:
     family = policy.record["family"]
     require(family, "returns", "measuring returns")
     sae = load_sae(arguments.sae).to(arguments.device)
-    if sae.cfg.checkpoint_sha256 not in (None, policy.record["weights"]["sha256"]):
-        raise UserError(f"{arguments.sae}: trained on another checkpoint's activations; give that checkpoint")
+    check_checkpoint(arguments.sae, sae, policy.record)
     output_site = sae.cfg.output_site
     capture = open_table(arguments.capture, arguments.row_space)
     check_fits(arguments.sae, sae, arguments.site, capture)

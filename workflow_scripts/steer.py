@@ -9,15 +9,15 @@ import torch
 
 from policylens.console import main
 from policylens.errors import UserError
-from policylens.interventions.shelf import Shelf
+from policylens.evaluation.concepts import check_same_rows
 from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy, require, room
 from policylens.project.steering import steered_sites
-from policylens.sae.activations import flattened, read_activations, rows_of_split
+from policylens.sae.activations import read_activations, rows_of_split
 from policylens.sae.base import SAE
-from policylens.sae.files import CONFIG, WEIGHTS, load_sae
-from policylens.sae.origin import check_fits
-from policylens.statistics.directions import covariance_factor, covariance_of, drawn_with, isotropic
+from policylens.sae.files import load_sae
+from policylens.sae.origin import check_checkpoint, check_fits, digests
+from policylens.statistics.directions import CONTROLS, random_directions
 from policylens.steering.building import Reference, candidates
 from policylens.steering.reach import reach
 from policylens.steering.store import write_runs
@@ -25,6 +25,7 @@ from policylens.steering.study import Candidate, settings_of, study
 from policylens.steering.world import World
 from policylens.stores.files import sha256_of_file
 from policylens.stores.provenance import provenance
+from policylens.stores.shelf import Shelf
 from policylens.stores.tables import INDEX, Table, open_table
 
 REACH_ROWS = 4096
@@ -39,15 +40,15 @@ def program() -> None:
     family = policy.record["family"]
     require(family, "returns", "steering")
     capture = open_table(arguments.capture, arguments.row_space)
-    saes = {site: load_fitting(folder, site, policy, capture, arguments.device) for site, folder in arguments.saes}
+    saes = {site: load_fitting(folder, site, policy, capture) for site, folder in arguments.saes.items()}
     reference = reference_of(arguments, capture)
     made = candidates(block, saes, reference, arguments.device)
     origin = provenance_of(arguments, policy)
     shelf = Shelf(arguments.out.with_name("unfinished"), json.dumps([origin, arguments.code, arguments.device]))
     world = World(policy, room(family, "returns").returns, block["settings"], block["seed"])
     directions = {
-        site: random_directions(reference.activations[site], settings.directions, settings.seed)
-        for site in reference.activations
+        site: directions_of(activations, settings.directions, settings.seed)
+        for site, activations in reference.activations.items()
     }
     workers = arguments.threads if arguments.device == "cpu" else 1  # an accelerator's state cannot be forked
     found = study(world, made, settings, directions, shelf, workers)
@@ -56,20 +57,21 @@ def program() -> None:
     shelf.clear()
 
 
-def load_fitting(folder: Path, site: str, policy: Policy, capture: Table, device: str) -> SAE:
-    sae = load_sae(folder).to(device)
+def load_fitting(folder: Path, site: str, policy: Policy, capture: Table) -> SAE:
+    sae = load_sae(folder).to(policy.device)
     check_fits(folder, sae, site, capture)
     if sae.cfg.output_site is not None:
         raise UserError(f"{folder}: is a transcoder into {sae.cfg.output_site!r}: it has no latents to change")
-    if sae.cfg.checkpoint_sha256 not in (None, policy.record["weights"]["sha256"]):
-        raise UserError(f"{folder}: trained on another checkpoint's activations; give that checkpoint")
+    check_checkpoint(folder, sae, policy.record)
     return sae
 
 
 def reference_of(arguments: argparse.Namespace, capture: Table) -> Reference:
     rows = rows_of_split(capture, "train", arguments.block["rows"], arguments.block["seed"]).numbers
     own = arguments.block.get("directions", {}).values()
-    tables = {name: open_table(folder, "step") for name, folder in arguments.labels}
+    tables = {name: open_table(folder, arguments.row_space) for name, folder in arguments.labels.items()}
+    for table in tables.values():
+        check_same_rows(table, capture)
     return Reference(
         {site: read_activations(capture.array(site), rows) for site in steered_sites(arguments.block)},
         {(one["labels"], one["label"]): tables[one["labels"]].array(one["label"]).read(rows)
@@ -77,15 +79,10 @@ def reference_of(arguments: argparse.Namespace, capture: Table) -> Reference:
     )  # fmt: skip
 
 
-def random_directions(activations: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
-    if not count:
-        return {}
-    flat = flattened(activations)
-    found = {
-        "isotropic": isotropic(count, flat.shape[1], seed),
-        "covariance": drawn_with(covariance_factor(covariance_of(flat)), count, seed),
-    }
-    return {kind: vectors.astype(np.float32) for kind, vectors in found.items()}
+def directions_of(activations: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
+    """Kind -> unit vectors (count, d); none where none are asked for."""
+    kinds = CONTROLS if count else ()
+    return {kind: random_directions(kind, activations, count, seed).astype(np.float32) for kind in kinds}
 
 
 def describe(candidate: Candidate, reference: Reference, seed: int) -> dict:
@@ -103,12 +100,12 @@ def describe(candidate: Candidate, reference: Reference, seed: int) -> dict:
 
 
 def provenance_of(arguments: argparse.Namespace, policy: Policy) -> dict:
-    inputs = {f"sae/{site}/{name}": sha256_of_file(folder / name) for site, folder in arguments.saes
-              for name in (CONFIG, WEIGHTS)}  # fmt: skip
-    inputs |= {f"labels/{name}": sha256_of_file(folder / INDEX) for name, folder in arguments.labels}
+    inputs = digests(arguments.saes)
+    inputs |= {f"labels/{name}": sha256_of_file(folder / INDEX) for name, folder in arguments.labels.items()}
     inputs["capture"] = sha256_of_file(arguments.capture / INDEX)
-    files = {own["file"] for own in arguments.block.get("directions", {}).values() if "file" in own}
-    inputs |= {f"direction/{Path(file).name}": sha256_of_file(Path(file)) for file in sorted(files)}
+    for name, own in arguments.block.get("directions", {}).items():
+        if "file" in own:
+            inputs[f"direction/{name}"] = sha256_of_file(Path(own["file"]))
     sha256 = policy.record["weights"]["sha256"]
     return provenance(settings=arguments.block, seed=arguments.block["seed"], checkpoint_sha256=sha256, inputs=inputs)
 
@@ -127,7 +124,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path, help="store to write, runs.zarr")
     arguments = parser.parse_args()
     arguments.saes, arguments.labels = (
-        [(name, Path(folder)) for name, _, folder in (word.partition("=") for word in words)]
+        {name: Path(folder) for name, _, folder in (word.partition("=") for word in words)}
         for words in (arguments.sae, arguments.labels)
     )
     return arguments

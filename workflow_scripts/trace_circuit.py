@@ -53,10 +53,8 @@ def program() -> None:
 def rows_in(arguments: argparse.Namespace, policy: Policy, split: str) -> RowSet:
     """Observations of a split's rows, episode by episode."""
     capture, source = open_table(arguments.capture, arguments.row_space), open_table(arguments.source)
-    rows = whole_episodes(capture, split, arguments.rows, arguments.seed)
-    order = np.argsort(rows.episodes, kind="stable")
-    batches = list(batches_of_rows(source, policy.observations, rows.numbers[order], BATCH_ROWS))
-    return RowSet(batches, rows.episodes[order])
+    numbers, episodes = whole_episodes(capture, split, arguments.rows, arguments.seed)
+    return RowSet(list(batches_of_rows(source, policy.observations, numbers, BATCH_ROWS)), episodes)
 
 
 def described(split: str, rows: RowSet) -> dict:

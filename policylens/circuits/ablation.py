@@ -26,6 +26,7 @@ from policylens.errors import UserError
 from policylens.policies.protocol import Batch, Edit, Pass, Policy
 from policylens.progress import progress
 from policylens.sae.base import SAE
+from policylens.sae.latents import encoded
 
 MODES = ("mean", "zero", "resample")
 
@@ -109,13 +110,6 @@ class Ablation:
         """The sites' activations in unchanged passes over all rows."""
         reads = [self.unchanged(batch).reads for batch in batches]
         return {site: torch.cat([found[site] for found in reads]) for site in self.saes}
-
-
-@torch.no_grad()
-def encoded(sae: SAE, x: Tensor) -> Tensor:
-    """Latents of activations (n, *inner, d) as (n, positions, m)."""
-    f = sae.encode(x.to(sae.W_enc.dtype))
-    return f.reshape(len(x), -1, f.shape[-1])
 
 
 def in_order(policy: Policy, saes: Mapping[str, SAE], batch: Batch) -> dict[str, SAE]:

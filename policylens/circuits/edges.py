@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from policylens.circuits.ablation import Ablation, encoded
+from policylens.circuits.ablation import Ablation
 from policylens.circuits.outputs import Output
 from policylens.circuits.selection import Candidates, in_pieces, mean_sizes
 from policylens.interventions.exact import measure
@@ -21,6 +21,7 @@ from policylens.interventions.subject import Subject
 from policylens.policies.inputs import Input
 from policylens.policies.protocol import Batch
 from policylens.progress import progress
+from policylens.sae.latents import encoded
 from policylens.statistics.intervals import cluster_bootstrap
 from policylens.statistics.resampling import Resampling
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from policylens.correlations.measure import MEASURES
-from policylens.correlations.store import SINGULAR, Correlations
+from policylens.correlations.store import SINGULAR
 from policylens.correlations.study import PREFIXES, QUANTILES, Arrays
 from policylens.statistics.correction import benjamini_hochberg
+from policylens.stores.groups import Groups
 
 FORMAT = 1
 TOP = 30
@@ -19,7 +20,7 @@ BEST = 5
 LEVEL = 0.05
 
 
-def analysis(store: Correlations, origin: Mapping[str, Any], top: int = TOP) -> dict[str, Any]:
+def analysis(store: Groups, origin: Mapping[str, Any], top: int = TOP) -> dict[str, Any]:
     """The record of a site. origin: policy, checkpoint, site and the like, kept as given. top: latents of a ranking."""
     found, latents, facts = store.group("inputs"), store.group("latents"), store.attributes
     return {
@@ -145,7 +146,7 @@ def _quantiles(found: Arrays, name: str, place: int) -> dict[str, float] | None:
     return {f"q{100 * level:g}": float(value) for level, value in zip(QUANTILES, own[place], strict=True)}
 
 
-def _held_out(store: Correlations) -> dict[str, Any] | None:
+def _held_out(store: Groups) -> dict[str, Any] | None:
     if not store.has("held_out"):
         return None
     found, facts = store.group("held_out"), store.attributes

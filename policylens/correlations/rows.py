@@ -9,9 +9,9 @@ import scipy.sparse
 import torch
 
 from policylens.errors import UserError
-from policylens.interventions.latents import Latents
-from policylens.sae.activations import flattened, read_activations
+from policylens.sae.activations import read_activations
 from policylens.sae.base import SAE
+from policylens.sae.latents import Latents, encoded
 from policylens.stores.tables import Table
 
 BATCH_ROWS = 2048
@@ -48,16 +48,13 @@ def site_rows(capture: Table, site: str, sae: SAE, rows: np.ndarray) -> SiteRows
         )
     units: list[np.ndarray] = []
 
-    def encoded(piece: np.ndarray) -> torch.Tensor:
+    def latents(piece: np.ndarray) -> torch.Tensor:
         x = read_activations(column, piece)
-        positions = flattened(x)
         units.append(x.reshape(len(x), -1, x.shape[-1]).mean(1, dtype=np.float64))
-        with torch.no_grad():
-            f = sae.encode(torch.from_numpy(positions).to(sae.device))
-        return f.reshape(len(x), -1, f.shape[-1])
+        return encoded(sae, torch.from_numpy(x))
 
     pieces = (rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS))
-    found = Latents.of(encoded(piece) for piece in pieces)
+    found = Latents.of(latents(piece) for piece in pieces)
     n, positions, m = found.shape
     entries = (found.values.astype(np.float64), found.rows, found.starts)
     values = scipy.sparse.csc_array(entries, shape=(n, m), copy=True)  # positions of a row are summed in place

@@ -33,12 +33,10 @@ class Site:
 
     def sample(self, split: str) -> tuple[Sample, SiteRows]:
         """The rows of a split, episode by episode, and what else is known of the site in them."""
-        found = whole_episodes(self.capture, split, self.rows, self.seed)
-        order = np.argsort(found.episodes, kind="stable")
-        numbers = found.numbers[order]
+        numbers, episodes = whole_episodes(self.capture, split, self.rows, self.seed)
         own = site_rows(self.capture, self.name, self.sae, numbers)
         sides = {"latents": own.latents, "units": own.units}
-        return Sample(read_inputs(self.inputs, numbers), sides, found.episodes[order]), own
+        return Sample(read_inputs(self.inputs, numbers), sides, episodes), own
 
     def held_out(self, split: str, sample: Sample, kept: np.ndarray) -> HeldOut | str:
         """Candidates chosen on validation and scored on test, or why not. kept: places of the inputs that count.

@@ -9,8 +9,7 @@ from typing import Any
 from policylens.correlations.held_out import HeldOut
 from policylens.correlations.sample import SIDES
 from policylens.correlations.study import PREFIXES, Arrays
-from policylens.errors import UserError
-from policylens.stores.store import StoreWriter, read_root
+from policylens.stores.store import StoreWriter
 
 STORE = "correlations.zarr"
 SINGULAR = {"latents": "latent", "units": "unit"}
@@ -42,26 +41,3 @@ def held_out_arrays(found: HeldOut) -> Arrays:
         arrays |= {one: found.chosen[side], f"{one}_validation": found.validation[side]}
         arrays |= {f"{one}_{end}": getattr(estimate, end) for end in ("value", "low", "high")}
     return arrays | {f"difference_{end}": getattr(found.difference, end) for end in ("value", "low", "high")}
-
-
-class Correlations:
-    """A finished `correlations.zarr`. attributes: of its root."""
-
-    def __init__(self, path: Path) -> None:
-        """path: the store. Raises UserError if it is not whole."""
-        self.path = Path(path)
-        self.attributes = read_root(self.path)
-        self._names = [name.split("/") for name in self.attributes["arrays"]]
-
-    def has(self, group: str) -> bool:
-        """Whether there is such a group."""
-        return any(own == group for own, _ in self._names)
-
-    def group(self, name: str) -> Arrays:
-        """All arrays of a group; UserError if there is none."""
-        import zarr
-
-        own = [array for group, array in self._names if group == name]
-        if not own:
-            raise UserError(f"{self.path}: has no group {name!r}; make it again")
-        return {array: zarr.open_array(str(self.path / name / array), mode="r")[:] for array in own}

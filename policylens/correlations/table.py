@@ -8,10 +8,10 @@ import numpy as np
 
 from policylens.correlations.analysis import entry, order_by, strengths
 from policylens.correlations.measure import MEASURES
-from policylens.correlations.store import Correlations
+from policylens.stores.groups import Groups
 
 
-def ranking_rows(store: Correlations) -> list[dict[str, Any]]:
+def ranking_rows(store: Groups) -> list[dict[str, Any]]:
     """A line per measure and latent, the largest max |r| first."""
     found, latents, facts = store.group("inputs"), store.group("latents"), store.attributes
     rows = []

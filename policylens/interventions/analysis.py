@@ -9,13 +9,12 @@ import numpy as np
 from scipy import stats
 
 from policylens.interventions.clusters import clustered
-from policylens.interventions.controls import KINDS
 from policylens.interventions.effects import Effects
 from policylens.interventions.profiles import raised_effects
 from policylens.interventions.selectivity import selectivity
-from policylens.interventions.shelf import Arrays
 from policylens.statistics.correction import benjamini_hochberg
-from policylens.statistics.directions import percentile
+from policylens.statistics.directions import CONTROLS, percentile
+from policylens.stores.shelf import Arrays
 
 FORMAT = 1
 TOP = 30
@@ -112,7 +111,7 @@ def against_controls(found: Arrays, controls: Arrays, outcome: str) -> dict[str,
     """
     places = np.searchsorted(found["latent"], controls["latent"])
     record: dict[str, Any] = {"latents": controls["latent"].tolist()}
-    for kind in KINDS:
+    for kind in CONTROLS:
         for measure in MEASURES:
             own = found[f"{outcome}_{measure}"][places].astype(np.float64)
             beside = controls[f"{outcome}_{kind}_{measure}"].astype(np.float64)

@@ -12,9 +12,6 @@ from policylens.interventions.exact import changes_of, summed
 from policylens.interventions.modes import Mode
 from policylens.interventions.subject import Subject
 from policylens.interventions.sums import Episodes, Sums
-from policylens.statistics.directions import covariance_factor, covariance_of, drawn_with, isotropic
-
-KINDS = ("isotropic", "covariance")
 
 
 def strengths(sums: Mapping[str, Sums], episodes: Episodes) -> dict[str, dict[str, np.ndarray]]:
@@ -28,15 +25,6 @@ def strengths(sums: Mapping[str, Sums], episodes: Episodes) -> dict[str, dict[st
         name: {"norm": np.linalg.norm(found.signed, axis=1) / n, "size": found.size.sum(1) / n}
         for name, found in sums.items()
     }
-
-
-def directions(subject: Subject, kind: str, count: int, seed: int) -> np.ndarray:
-    """Unit vectors (count, d), shared by all latents. "covariance": drawn as the site's activations vary."""
-    width = subject.activation.shape[-1]
-    if kind == "isotropic":
-        return isotropic(count, width, seed)
-    rows = subject.activation.reshape(-1, width).cpu().numpy()
-    return drawn_with(covariance_factor(covariance_of(rows)), count, seed)
 
 
 def control(subject: Subject, mode: Mode, latent: int, unit_vectors: np.ndarray) -> dict[str, dict[str, np.ndarray]]:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from policylens.errors import UserError
-from policylens.interventions.shelf import Arrays
 from policylens.interventions.study import Found
-from policylens.stores.store import StoreWriter, read_root
+from policylens.stores.groups import Groups
+from policylens.stores.store import StoreWriter
 
 STORE = "effects.zarr"
 PER_UNIT = ("mean", "low", "high", "mean_size")
@@ -47,14 +46,8 @@ def _dimensions(group: str, name: str, values: np.ndarray, by_pair: bool) -> tup
     return (row, f"{outcome}_unit")
 
 
-class Effects:
-    """A finished `effects.zarr`. attributes: of its root."""
-
-    def __init__(self, path: Path) -> None:
-        """path: the store. Raises UserError if it is not whole."""
-        self.path = Path(path)
-        self.attributes = read_root(self.path)
-        self._names = [name.split("/") for name in self.attributes["arrays"]]
+class Effects(Groups):
+    """A finished `effects.zarr`."""
 
     @property
     def modes(self) -> list[str]:
@@ -65,17 +58,3 @@ class Effects:
     def outcomes(self) -> dict[str, int]:
         """Outcome -> how many units it has."""
         return dict(self.attributes["outcomes"])
-
-    def group(self, name: str) -> Arrays:
-        """All arrays of a group; UserError if there is none."""
-        import zarr
-
-        own = [array for group, array in self._names if group == name]
-        if not own:
-            known = ", ".join(sorted({group for group, _ in self._names}))
-            raise UserError(f"{self.path}: has no group {name!r}; it has: {known}")
-        return {array: zarr.open_array(str(self.path / name / array), mode="r")[:] for array in own}
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a group."""
-        return any(group == name for group, _ in self._names)

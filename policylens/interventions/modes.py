@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from policylens.interventions.kinds import check_kind
-from policylens.interventions.latents import Latents
-
-Array = TypeVar("Array")
+from policylens.interventions.kinds import Numbers, check_kind, wanted
+from policylens.sae.latents import Latents
 
 
 @dataclass(frozen=True)
@@ -52,20 +50,13 @@ class Mode:
         f = of.dense(latents)
         return self.wanted(f, of.means[latents], of.active_means[latents], f[donors]) - f
 
-    def wanted(self, f: Array, means: Array, active_means: Array, donated: Array) -> Array:
+    def wanted(self, f: Numbers, means: Numbers, active_means: Numbers, donated: Numbers) -> Numbers:
         """What values are to become, in their shape; arrays of NumPy or tensors, all of them.
 
         f: as measured. means, active_means: of the same latents over all rows, and where they are active; broadcast.
         donated: the latents' values in a row of another episode.
         """
-        if self.kind == "zero":
-            return f * 0
-        if self.kind == "mean":
-            return f * 0 + means
-        if self.kind == "resample":
-            return donated
-        given = self.strength * active_means
-        return f + given if self.kind == "add" else f * 0 + given
+        return wanted(self.kind, f, mean=means, unit=active_means, donated=donated, strength=self.strength)
 
 
 def mode_of(block: str | Mapping[str, Any]) -> Mode:

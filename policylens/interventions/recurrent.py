@@ -20,6 +20,7 @@ from policylens.interventions.changes import Add, Changes
 from policylens.interventions.modes import Mode
 from policylens.interventions.outcomes import as_arrays
 from policylens.policies.protocol import Carry, Edit, Pass, Policy, carry_of_rows, joined_carries
+from policylens.sae.latents import encoded
 
 if TYPE_CHECKING:
     from policylens.interventions.subject import Subject
@@ -139,7 +140,7 @@ def _edit(subject: Subject, mode: Mode, changes: Changes, which: np.ndarray, row
     index, directions = torch.from_numpy(latents), changes.directions[torch.from_numpy(which)]
 
     def edit(x: Tensor) -> Tensor:
-        f = subject.encode(x)[torch.arange(len(x)), :, index.to(x.device)]
+        f = encoded(subject.sae, x)[torch.arange(len(x)), :, index.to(x.device)]
         wanted = mode.wanted(f, *(part.to(f) for part in (means, active, donated)))
         moved = (changes.per * (wanted - f))[:, :, None].to(x) * directions.to(x)[:, None, :]
         return x + moved.reshape(x.shape)

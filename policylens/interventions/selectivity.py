@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from policylens.interventions.effects import Effects
-from policylens.interventions.shelf import Arrays
 from policylens.statistics.correction import benjamini_hochberg
+from policylens.stores.shelf import Arrays
 
 
 def selectivity(effects: Effects, top: int) -> dict[str, Any] | None:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from policylens.errors import UserError
-from policylens.interventions.controls import KINDS, control, directions, strengths
+from policylens.interventions.controls import control, strengths
 from policylens.interventions.exact import block_size, changes_of, every_pair, measure
 from policylens.interventions.gradient import first_order
 from policylens.interventions.modes import Mode, mode_of
 from policylens.interventions.phases import Phases, density_in_phases, sizes_in_phases
-from policylens.interventions.shelf import Arrays, Shelf
 from policylens.interventions.subject import Subject
 from policylens.progress import progress
+from policylens.statistics.directions import CONTROLS, random_directions
+from policylens.stores.shelf import Arrays, Shelf
 
 LATENTS_PER_PIECE = 64
 BY_ROW = "_row_size"
@@ -156,8 +157,10 @@ def _measured(subject: Subject, mode: Mode, latents: np.ndarray, by_row: bool) -
 
 
 def _controls(subject: Subject, mode: Mode, latents: np.ndarray, settings: Settings, shelf: Shelf) -> Arrays:
+    rows = subject.activation.cpu().numpy()
     vectors = {
-        kind: directions(subject, kind, settings.controls, settings.seed + number) for number, kind in enumerate(KINDS)
+        kind: random_directions(kind, rows, settings.controls, settings.seed + number)
+        for number, kind in enumerate(CONTROLS)
     }
 
     def beside(latent: int) -> Arrays:

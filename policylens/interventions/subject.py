@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from policylens.errors import UserError
-from policylens.interventions.latents import Latents
 from policylens.interventions.outcomes import Outcomes, as_arrays, joined, joined_heads
 from policylens.interventions.recurrent import Walk, row_order, unroll
 from policylens.interventions.sums import Episodes
 from policylens.policies.heads import Heads
 from policylens.policies.protocol import Batch, Carry, Pass, Policy, carry_of_rows, joined_carries
 from policylens.sae.base import SAE
+from policylens.sae.latents import Latents, encoded
 
 BATCH_ROWS = 2048
 
@@ -69,7 +69,7 @@ class Subject:
         self._passed = self._run(batches, saes)
         if len(self._passed.activation) != len(episodes):
             raise UserError(f"{len(self._passed.activation)} rows of observations for {len(episodes)} rows of episodes")
-        self.latents = Latents.of(self.encode(piece) for piece in self._passed.activation.split(BATCH_ROWS))
+        self.latents = Latents.of(encoded(self.sae, piece) for piece in self._passed.activation.split(BATCH_ROWS))
         self._spliced: Baseline | None = None
 
     @property
@@ -110,12 +110,6 @@ class Subject:
     def recurrent(self) -> bool:
         """Whether what is coupled is the rest of an episode."""
         return self.policy.recurrent
-
-    def encode(self, x: Tensor) -> Tensor:
-        """All latents of activations of the site: (b, *inner, d) -> (b, positions, m)."""
-        with torch.no_grad():
-            f = self.sae.encode(x.to(self.sae.W_enc.dtype))
-        return f.reshape(len(x), -1, f.shape[-1])
 
     @torch.no_grad()
     def _run(self, batches: Iterable[Batch], saes: Mapping[str, SAE]) -> Baseline:

@@ -22,6 +22,10 @@ from typing import Any
 from policylens.policies.inputs import Input, no_inputs
 from policylens.policies.sites import Site
 
+DIVERGENCE = "divergence"
+DISTURBANCE = "mean over decisions of KL(reference || policy) of the actions (nats)"
+"""What `returns` measures beside a family's own, where it is given a reference."""
+
 
 def no_files(options: Mapping[str, Any]) -> tuple[str, ...]:
     """The files, besides the checkpoint itself, of a family whose checkpoints need none."""
@@ -47,7 +51,7 @@ class Family:
         foreign checkpoint's options).
     labels: label name -> one line saying what it is, with its unit.
     measures: what `returns` gives per episode, `return` among it -> one line saying what it is, with its unit. With a
-        reference there is `divergence` too: mean over decisions of KL(reference || policy), nats.
+        reference there is DIVERGENCE too.
     observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
     inputs: from a parsed policy.json to the numbers of an observation that mean something by themselves.
     architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say

@@ -16,12 +16,12 @@ from policylens.capture.settings import capture_settings, part_names, shares, so
 from policylens.errors import UserError
 from policylens.interventions.kinds import check_mode
 from policylens.policies import registry
-from policylens.policies.family import Family
+from policylens.policies.family import DIVERGENCE, Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.circuits import circuit_settings
 from policylens.project.correlations import correlation_settings
 from policylens.project.interventions import intervention_settings, sweep_and_member
-from policylens.project.steering import DIVERGENCE, steered_sites, steering_labels, steering_settings
+from policylens.project.steering import steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
     import_path,
     imported_members,

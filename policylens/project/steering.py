@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-DIVERGENCE = "divergence"
-DISTURBANCE = "mean over decisions of KL(unsteered || steered) of the actions (nats)"
-"""The measure that every family's returns give beside its own."""
-
 DEFAULTS: dict[str, Any] = {"saes": {}, "latents": 20, "rows": 20_000, "settings": {}, "confirm": 3}
 EPISODES = {"choose": 40, "confirm": 200}
 CONTROLS = {"directions": 200, "episodes": 10}

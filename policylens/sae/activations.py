@@ -43,14 +43,16 @@ def rows_of_split(capture: Table, split: str, limit: int = 0, seed: int = 0) -> 
 
 
 def whole_episodes(capture: Table, split: str, limit: int, seed: int) -> Rows:
-    """The rows of a split ("train", "validation", "test", "all") in whole episodes, at most `limit` rows (0: all)."""
-    if split != "train":
-        return rows_of_split(capture, split, limit, seed)
-    found = rows_of_split(capture, split)
-    if not limit or limit >= len(found.numbers):
-        return found
-    kept = _some_episodes(found.episodes, limit, np.random.default_rng([seed, SPLITS.index(split)]))
-    return Rows(found.numbers[kept], found.episodes[kept])
+    """Rows of a split ("train", "validation", "test", "all") in whole episodes, at most `limit` rows (0: all).
+
+    They stand episode by episode, ascending, and in the capture's order within each.
+    """
+    found = rows_of_split(capture, split, 0 if split == "train" else limit, seed)
+    rows = np.argsort(found.episodes, kind="stable")
+    if split == "train" and limit and limit < len(rows):
+        kept = _some_episodes(found.episodes, limit, np.random.default_rng([seed, SPLITS.index(split)]))
+        rows = kept[np.argsort(found.episodes[kept], kind="stable")]
+    return Rows(found.numbers[rows], found.episodes[rows])
 
 
 def _some_rows(count: int, limit: int, rng: np.random.Generator) -> np.ndarray:

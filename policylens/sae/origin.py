@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from policylens.errors import UserError
 from policylens.sae.base import SAE
+from policylens.sae.files import CONFIG, WEIGHTS
 from policylens.stores.files import sha256_of_file
 from policylens.stores.tables import INDEX, Table, open_table
 
@@ -44,6 +45,21 @@ def check_fits(folder: Path, sae: SAE, site: str, capture: Table) -> None:
             raise UserError(
                 f"{folder}: made for activations of width {width}, site {name!r} has {capture.array(name).shape[-1]}"
             )
+
+
+def check_checkpoint(folder: Path, sae: SAE, record: Mapping[str, Any]) -> None:
+    """UserError if an SAE is of another checkpoint's activations. record: policy.json of the one it is used with."""
+    if sae.cfg.checkpoint_sha256 not in (None, record["weights"]["sha256"]):
+        raise UserError(f"{folder}: trained on another checkpoint's activations; give that checkpoint")
+
+
+def digests(saes: Mapping[str, Path]) -> dict[str, str]:
+    """Of the files of SAEs' folders by site, for provenance."""
+    return {
+        f"sae/{site}/{name}": sha256_of_file(folder / name)
+        for site, folder in saes.items()
+        for name in (CONFIG, WEIGHTS)
+    }
 
 
 def trained_on(captures: Sequence[Path], row_space: str, site: str) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from policylens.statistics import checks
 MINIMUM_CONTROLS = 200
 """Fewer random directions cannot place an effect within half a percent."""
 
+CONTROLS = ("isotropic", "covariance")
+"""Kinds of random directions that an effect is compared with."""
+
 _ENTRIES_IN_MEMORY = 1 << 22
 
 
@@ -22,6 +25,14 @@ def isotropic(n: int, d: int, seed: int) -> np.ndarray:
     checks.count(n, "n directions", 1)
     checks.count(d, "dimensions", 1)
     return _unit(np.random.default_rng(seed).standard_normal((n, d)))
+
+
+def random_directions(kind: str, activations: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """n unit vectors (n, d) of one of CONTROLS. activations: (..., d) of the site; "covariance": drawn as they vary."""
+    rows = activations.reshape(-1, activations.shape[-1])
+    if kind == "isotropic":
+        return isotropic(n, rows.shape[1], seed)
+    return drawn_with(covariance_factor(covariance_of(rows)), n, seed)
 
 
 def covariance_of(activations: np.ndarray) -> np.ndarray:

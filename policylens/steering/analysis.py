@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from policylens.project.steering import DIVERGENCE
+from policylens.policies.family import DIVERGENCE
 from policylens.statistics.correction import benjamini_hochberg
-from policylens.statistics.directions import percentile
+from policylens.statistics.directions import CONTROLS, percentile
 from policylens.statistics.estimate import Estimate
 from policylens.statistics.intervals import cluster_bootstrap, paired_difference, paired_rates, wilson
 from policylens.statistics.resampling import Resampling
 from policylens.steering.goal import Goal, goal_of
-from policylens.steering.study import CONTROLS, Found
+from policylens.steering.study import Found
+from policylens.steering.world import mean_of_tasks
 
 FORMAT = 1
 SIGNIFICANT = 0.05
@@ -170,11 +171,6 @@ def _of_run(arrays: Arrays, place: int, tasks: Sequence[str], resampling: Resamp
         task: {name: mean(values[place, number], resampling).record() for name, values in arrays.items()}
         for number, task in enumerate(tasks)
     }
-
-
-def mean_of_tasks(results: Arrays) -> dict[str, np.ndarray]:
-    """(runs, tasks, episodes) as (runs, episodes)."""
-    return {name: values.mean(axis=1) for name, values in results.items()}
 
 
 def mean(values: np.ndarray, resampling: Resampling) -> Estimate:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from policylens.errors import UserError
-from policylens.interventions.latents import Latents
 from policylens.sae.activations import flattened
 from policylens.sae.base import SAE
+from policylens.sae.latents import Latents
 from policylens.steering.kinds import spelt_out
 from policylens.steering.moves import move_of
 from policylens.steering.study import Candidate
-from policylens.steering.targets import Target, contributing, direction_target, encoded, latents_target
+from policylens.steering.targets import Target, contributing, direction_target, latents_of, latents_target
 from policylens.stores.foreign import read_arrays
 
 Labels = Mapping[tuple[str, str], np.ndarray]
@@ -49,7 +49,7 @@ def candidates(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Ref
 def _targets(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Reference, device: str) -> Iterator[Target]:
     groups = block.get("groups", {})
     for site, sae in saes.items():
-        rows = encoded(sae, reference.activations[site])
+        rows = latents_of(sae, reference.activations[site])
         for latent in _latents(block.get("latents", 0), site, sae, rows):
             yield latents_target(f"{site}-{latent}", site, sae, [latent], rows)
         for name, group in groups.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from policylens.project.steering import DIVERGENCE
+from policylens.policies.family import DIVERGENCE
 
 Results = Mapping[str, np.ndarray]
 """Measure -> (runs, episodes), the mean over tasks; the first run is the policy as it is."""

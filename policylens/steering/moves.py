@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from policylens.steering.kinds import check_move
+from policylens.interventions.kinds import wanted
+from policylens.steering.kinds import CLAMP, check_move
 from policylens.steering.targets import Target
 
 
@@ -39,28 +40,23 @@ class Move:
     @property
     def name(self) -> str:
         """As results are called: "zero", "add_-2", "set_0p5", "clamp_0_1", "clamp__1" (no lower bound)."""
-        bounds = (self.low, self.high) if self.kind == "clamp" else (self.strength,)
-        if self.kind != "clamp" and self.strength is None:
+        bounds = (self.low, self.high) if self.kind == CLAMP else (self.strength,)
+        if self.kind != CLAMP and self.strength is None:
             return self.kind
         return "_".join([self.kind, *("" if bound is None else f"{bound:g}" for bound in bounds)]).replace(".", "p")
 
     def wanted(self, coordinates: Tensor, target: Target, generator: torch.Generator) -> Tensor:
         """What coordinates (n, positions, k) are to become, in the same shape."""
         of = target.scale
-        if self.kind == "zero":
-            return torch.zeros_like(coordinates)
-        if self.kind == "mean":
-            return of.mean.expand_as(coordinates)
+        if self.kind == CLAMP:
+            low, high = (None if end is None else of.origin + end * of.unit for end in (self.low, self.high))
+            return torch.clamp(coordinates, low, high)
+        donated = coordinates
         if self.kind == "resample":
             rows = torch.randint(len(of.pool), (len(coordinates),), generator=generator)
-            return of.pool[rows.to(of.pool.device)]
-        if self.kind == "add":
-            return coordinates + self.strength * of.unit
-        if self.kind == "set":
-            return (of.origin + self.strength * of.unit).expand_as(coordinates)
-        low = None if self.low is None else of.origin + self.low * of.unit
-        high = None if self.high is None else of.origin + self.high * of.unit
-        return torch.clamp(coordinates, low, high)
+            donated = of.pool[rows.to(of.pool.device)]
+        own = {"mean": of.mean, "unit": of.unit, "origin": of.origin, "donated": donated}
+        return wanted(self.kind, coordinates, strength=self.strength, **own)
 
 
 def move_of(single: Mapping[str, Any]) -> Move:

@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from policylens.interventions.shelf import Arrays, Shelf
 from policylens.progress import progress
+from policylens.stores.shelf import Arrays, Shelf
 
 Work = Callable[[], Arrays]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from policylens.steering.study import CONTROLS, Found
-from policylens.stores.store import StoreWriter, read_root
+from policylens.statistics.directions import CONTROLS
+from policylens.steering.study import Found
+from policylens.stores.groups import Groups
+from policylens.stores.store import StoreWriter
 
 STORE = "runs.zarr"
 AXES = {
@@ -34,11 +34,7 @@ def write_runs(path: Path, found: Found, attributes: Mapping[str, Any]) -> None:
 
 def read_runs(path: Path) -> tuple[Found, Mapping[str, Any]]:
     """The runs, and the root's attributes. Raises UserError if the store is not whole."""
-    import zarr
-
-    attributes = read_root(path)
-    groups: dict[str, dict[str, np.ndarray]] = {name: {} for name in AXES}
-    for array in attributes["arrays"]:
-        group, _, measure = array.partition("/")
-        groups[group][measure] = zarr.open_array(str(Path(path) / array), mode="r")[:]
+    store = Groups(path)
+    attributes = store.attributes
+    groups = {name: store.group(name) if store.has(name) else {} for name in AXES}
     return Found(tasks=attributes["tasks"], chosen=attributes["chosen"], **groups), attributes

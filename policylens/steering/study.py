@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from policylens.interventions.shelf import Arrays, Shelf
+from policylens.statistics.directions import CONTROLS
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal, choose, goal_of
 from policylens.steering.moves import Move
 from policylens.steering.side_by_side import Work, side_by_side
 from policylens.steering.targets import Target
-from policylens.steering.world import World, stacked, tasks_of
-
-CONTROLS = ("isotropic", "covariance")
+from policylens.steering.world import World, mean_of_tasks, stacked, tasks_of
+from policylens.stores.shelf import Arrays, Shelf
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def settings_of(block: Mapping[str, Any]) -> Settings:
         confirming=block["episodes"]["confirm"],
         count=block["confirm"],
         directions=block["controls"]["directions"],
-        control_episodes=min(block["controls"]["episodes"], block["episodes"]["confirm"]),
+        control_episodes=block["controls"]["episodes"],
         seed=block["seed"],
     )
 
@@ -96,7 +95,7 @@ def study(
     }
     found = list(side_by_side(runs, shelf, workers, "choosing").values())
     choosing = stacked(found)
-    taken = choose(settings.goal, _mean_of_tasks(choosing), [one.target.name for one in candidates], settings.count)
+    taken = choose(settings.goal, mean_of_tasks(choosing), [one.target.name for one in candidates], settings.count)
     chosen = [candidates[place] for place in taken]
     others = range(settings.choosing, settings.choosing + settings.confirming)
     runs = {"confirm-plain": _plain(world, others)} | {
@@ -138,7 +137,3 @@ def _steered(world: World, candidate: Candidate, episodes: range, seed: int, alo
         return world.run({candidate.target.site: edit}, episodes)
 
     return work
-
-
-def _mean_of_tasks(results: Arrays) -> Arrays:
-    return {name: values.mean(axis=1) for name, values in results.items()}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from policylens.errors import UserError
-from policylens.interventions.latents import Latents
 from policylens.sae.base import SAE
+from policylens.sae.latents import Latents, encoded
 
 BATCH_ROWS = 2048
 
@@ -76,8 +76,7 @@ def latents_target(name: str, site: str, sae: SAE, latents: Sequence[int], rows:
     index = torch.from_numpy(numbers).to(sae.device)
 
     def read(x: Tensor) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1]).to(sae.W_enc.dtype)
-        return sae.encode(flat)[:, index].reshape(len(x), -1, len(index))
+        return encoded(sae, x)[:, :, index]
 
     pool = torch.from_numpy(rows.dense(numbers)).to(sae.device)
     unit = torch.from_numpy(rows.active_means[numbers]).to(pool)
@@ -114,16 +113,9 @@ def direction_target(
     return Target(name, site, (), read, along[None], scale)
 
 
-@torch.no_grad()
-def encoded(sae: SAE, activations: np.ndarray) -> Latents:
+def latents_of(sae: SAE, activations: np.ndarray) -> Latents:
     """All latents over some rows (rows, *inner, d)."""
-    pieces = torch.from_numpy(activations).split(BATCH_ROWS)
-
-    def codes(piece: Tensor) -> Tensor:
-        found = sae.encode(piece.reshape(-1, piece.shape[-1]).to(sae.W_enc))
-        return found.reshape(len(piece), -1, found.shape[-1])
-
-    return Latents.of(codes(piece) for piece in pieces)
+    return Latents.of(encoded(sae, piece) for piece in torch.from_numpy(activations).split(BATCH_ROWS))
 
 
 def contributing(sae: SAE, rows: Latents, count: int) -> list[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from policylens.project.steering import DIVERGENCE
-from policylens.steering.study import CONTROLS
+from policylens.policies.family import DIVERGENCE
+from policylens.statistics.directions import CONTROLS
 
 TOP = 5
 

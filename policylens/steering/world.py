@@ -45,3 +45,8 @@ def stacked(runs: Sequence[Measured]) -> dict[str, np.ndarray]:
 def tasks_of(run: Measured) -> list[str]:
     """Names of the tasks, in order."""
     return list(dict.fromkeys(name.partition("/")[0] for name in run))
+
+
+def mean_of_tasks(results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """(runs, tasks, episodes) as (runs, episodes)."""
+    return {name: values.mean(axis=1) for name, values in results.items()}

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from policylens.project.steering import DIVERGENCE
-from policylens.steering.analysis import mean_of_tasks
+from policylens.policies.family import DIVERGENCE
+from policylens.statistics.directions import CONTROLS
 from policylens.steering.goal import Goal
-from policylens.steering.study import CONTROLS, Found
+from policylens.steering.study import Found
+from policylens.steering.world import mean_of_tasks
 from policylens.visualize.effect_plots import COLOURS
 from policylens.visualize.figure import GREY, drawing, empty, whiskers
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from policylens.policies.family import DIVERGENCE
 from policylens.policies.franka.environment import parsed
 from policylens.policies.franka.labels import PULLED
 from policylens.policies.franka.layout import distance_to_handle, drawer_position
@@ -31,7 +32,7 @@ def returns(
         episode.number: _measures(episode, wanted.horizon)
         for episode in play(act, wanted, list(episodes), "returns", seed)
     }
-    names = [name for name in next(iter(found.values()), {}) if reference is not None or name != "divergence"]
+    names = [name for name in next(iter(found.values()), {}) if reference is not None or name != DIVERGENCE]
     return {TASK: {name: np.array([found[number][name] for number in episodes], np.float64) for name in names}}
 
 
@@ -46,5 +47,5 @@ def _measures(episode: Episode, horizon: int) -> dict[str, float]:
         "pulled": opening > PULLED,
         "opening": opening,
         "closest": distance_to_handle(steps["observations"]).min(),
-        "divergence": steps["divergence"].mean(dtype=np.float64),
+        DIVERGENCE: steps["divergence"].mean(dtype=np.float64),
     }

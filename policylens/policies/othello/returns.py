@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from policylens.policies.family import DIVERGENCE
 from policylens.policies.othello.evaluation import PolicyEvaluator
 from policylens.policies.othello.match import play_games
 from policylens.policies.othello.opponents import Agent, opponent, searching
@@ -47,7 +48,7 @@ def _against(
     discs, corners = (counted(own, kinds) - counted(opp, kinds) for kinds in (FULL, CORNERS))
     games = {"return": np.sign(discs), "success": discs > 0, "discs": discs, "corners": corners}
     if evaluate.reference is not None:
-        games["divergence"] = apart / np.maximum(moves, 1)
+        games[DIVERGENCE] = apart / np.maximum(moves, 1)
     return {
         measure: values.reshape(2, len(episodes)).mean(axis=0, dtype=np.float64) for measure, values in games.items()
     }

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from policylens.errors import UserError
+from policylens.sae.base import SAE
 
 
 class Latents:
@@ -90,3 +92,10 @@ class Latents:
             mine = self.rows[self.starts[latent] : self.starts[latent + 1]]
             found[latent] = 1 + np.count_nonzero(mine[1:] != mine[:-1])
         return found / self.shape[0]
+
+
+@torch.no_grad()
+def encoded(sae: SAE, x: Tensor) -> Tensor:
+    """All latents of activations: (n, *inner, d) -> (n, positions, m)."""
+    f = sae.encode(x.reshape(-1, x.shape[-1]).to(sae.W_enc))
+    return f.reshape(len(x), -1, f.shape[-1])
