@@ -33,9 +33,8 @@ def yaml_of(name: str, envs: Path = ENVS) -> str:
     more = MORE.format(name=name) if pins.read_without_dependencies(name, envs) else ""
     version = envs / f"{name}.python"
     python = version.read_text().strip() if version.is_file() else "3.11"
-    return HEAD.format(name=name, more=more, python=python) + "".join(
-        f"      - {pin}\n" for pin in pins.read(name, envs)
-    )
+    head = HEAD.format(name=name, more=more, python=python)
+    return head + "".join(f"      - {pin}\n" for pin in pins.read(name, envs))
 
 
 def drifted(envs: Path = ENVS) -> list[Path]:

@@ -32,7 +32,7 @@ def family(name: str) -> Family:
 
 
 def room(name: str, part: str) -> ModuleType:
-    """One module of a family's folder, or of the one whose rooms it shares: "policy", "environment", "labels", "training", "strength", "returns"..."""
+    """One module of a family's folder, or of the one whose rooms it shares: "policy", "environment", "labels"..."""
     return importlib.import_module(f"policylens.policies.{family(name).rooms or name}.{part}")
 
 

@@ -40,7 +40,9 @@ class Block:
             project(normed).view(heads).transpose(1, 2) for project in (own.q_proj, own.k_proj, own.v_proj)
         )
         query, key = apply_rotary_pos_emb(query, key, *self.rotary(normed, positions))
-        keys, values = (key, value) if seen is None else (torch.cat(pair, dim=2) for pair in zip(seen, (key, value)))
+        keys, values = key, value
+        if seen is not None:
+            keys, values = torch.cat([seen[0], key], dim=2), torch.cat([seen[1], value], dim=2)
         groups = (-1, query.shape[1] // keys.shape[1])
         mixed = functional.scaled_dot_product_attention(
             query, _shared(keys, *groups), _shared(values, *groups), attn_mask=mask, scale=own.scaling

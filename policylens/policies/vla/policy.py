@@ -208,8 +208,8 @@ class VLAPolicy(Policy):
 class TrainingPass(VLAPolicy):
     """The pass that training makes: one denoising step at a given time of given actions.
 
-    A batch holds besides `action` (n, chunk, actions), in their own units, `noise` and `time` (n,). Heads are the velocity,
-    as a Flow; its target is noise - actions.
+    A batch holds besides `action` (n, chunk, actions), in their own units, `noise` and `time` (n,). Heads are the
+    velocity, as a Flow; its target is noise - actions.
     """
 
     steps = 1

@@ -22,6 +22,6 @@ IMPORT_SETTINGS = {
         "normalisation": {"enum": sorted(NORMALISATIONS)},
     },
 }
-"""tokenizer: a folder or a hub's name. cameras: the checkpoint's image keys, in its order -> arrays of sources. vision_heads:
-attention heads of the vision tower, which its tensors do not tell. state, action, chunk, denoising_steps, prompt_tokens:
-where the checkpoint has no config.json that says so. statistics: a file of them, where the checkpoint has none."""
+"""tokenizer: a folder or a hub's name. cameras: the checkpoint's image keys, in its order -> arrays of sources.
+vision_heads: attention heads of the vision tower, which its tensors do not tell. state, action, chunk, denoising_steps,
+prompt_tokens: where the checkpoint has no config.json that says so. statistics: a file of them, where it has none."""
