@@ -89,7 +89,7 @@ def code(script, environment=core):
 
     def value(wildcards):
         own = environment in (of_family, of_simulator, of_source)
-        families = [CONFIG[wildcards.policy].family.name] if own else []
+        families = CONFIG[wildcards.policy].family.folders if own else []
         return f"{digest(SCRIPTS / script, ROOT, families)} {digest_of_pins(environment(wildcards), ROOT / 'envs')}"
 
     return value

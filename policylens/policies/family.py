@@ -58,6 +58,7 @@ class Family:
         it: sites can then be checked before the import. None elsewhere.
     files: from a checkpoint's import options to the files that it needs besides its path.
     steps_per_episode: about how long an episode is, for estimates before any is recorded.
+    rooms: the folder of `policylens/policies` that holds the other rooms, where families share them; its own if None.
     """
 
     name: str
@@ -73,3 +74,9 @@ class Family:
     architecture: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     files: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files
     steps_per_episode: float | None = None
+    rooms: str | None = None
+
+    @property
+    def folders(self) -> list[str]:
+        """Of `policylens/policies`: where its code is."""
+        return [self.name] if self.rooms is None else [self.name, self.rooms]
