@@ -20,6 +20,7 @@ from policylens.policies.family import DIVERGENCE, Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.circuits import circuit_settings
 from policylens.project.correlations import correlation_settings
+from policylens.project.demonstrations import dataset_settings, demonstrations_settings
 from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.steering import steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
@@ -136,6 +137,7 @@ RULES = (
     "capture_prunable",
     "collect_examples",
     "compare_saes",
+    "convert_dataset",
     "correlate",
     "demo",
     "evaluate_sae",
@@ -143,6 +145,7 @@ RULES = (
     "import_sae",
     "index_capture",
     "index_correlations",
+    "index_demonstrations",
     "index_interventions",
     "index_labels",
     "index_source",
@@ -153,6 +156,7 @@ RULES = (
     "measure_strength",
     "plot_learning_rates",
     "publish_sae",
+    "record_demonstrations",
     "record_source",
     "steer",
     "summarise_sweep",
@@ -164,12 +168,12 @@ RULES = (
 )
 """Names of the workflow's rules: `snakemake <policy>` is one too."""
 
-RESERVED_POLICIES = ("compare", "logs", "training", *RULES)
+RESERVED_POLICIES = ("compare", "datasets", "demonstrations", "logs", "training", *RULES)
 RESERVED_CHECKPOINTS = ("sources",)
 
 
 class Config:
-    """The whole config. policies: name -> PolicyBlock."""
+    """The whole config. policies: name -> PolicyBlock. demonstrations, datasets: name -> block, outside of policies."""
 
     def __init__(self, raw: Mapping[str, Any], source: str = "config.yaml") -> None:
         """raw: the parsed YAML. source: what error lines name. Raises UserError at the first fault."""
@@ -180,6 +184,13 @@ class Config:
         self.resources: dict[str, dict[str, int]] = dict(raw.get("resources", {}))
         self.demo: list[str] = list(raw.get("demo", []))
         try:
+            self.demonstrations = {
+                name: demonstrations_settings(block, self.seed) for name, block in raw.get("demonstrations", {}).items()
+            }
+            self.datasets = {
+                name: dataset_settings(block, self.demonstrations, f"datasets.{name}")
+                for name, block in raw.get("datasets", {}).items()
+            }
             self.policies = {name: PolicyBlock(name, block, self.seed) for name, block in raw["policies"].items()}
             for policy in self.policies.values():
                 _check_policy(policy)

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from policylens.errors import UserError
-from policylens.policies.vla.libero.reading import ACTIONS, ALIGNMENTS, Frames, open_file, wanted
+from policylens.policies.vla.libero.reading import Frames, open_file
+from policylens.policies.vla.libero.subset import Subset
 from policylens.stores.files import read_json, sha256_of_file, write_json
 from policylens.stores.provenance import provenance
+from policylens.stores.schemas import check_against
 
 FPS = 20
 """LIBERO's control rate: a step holds its action for 50 ms."""
 
 RECORD = "policylens.json"
-
-
-@dataclass(frozen=True)
-class Subset:
-    """What of the files is taken, and how.
-
-    tasks: instructions; containing: texts that an instruction holds; all tasks where neither is given. demos: the most
-    of each file, its first. align, actions: see reading.LiberoFile.frames.
-    """
-
-    tasks: Sequence[str] | None = None
-    containing: Sequence[str] | None = None
-    demos: int | None = None
-    align: str = ALIGNMENTS[0]
-    actions: str = ACTIONS[0]
 
 
 def convert(files: Sequence[Path], subset: Subset, out: Path) -> dict[str, Any]:
@@ -47,12 +36,16 @@ def convert(files: Sequence[Path], subset: Subset, out: Path) -> dict[str, Any]:
     try:
         episodes = _write(files, subset, beside)
         record = {
-            "episodes": episodes,
+            "format": 1,
             "fps": FPS,
-            "files": {str(path): sha256_of_file(path) for path in files},
             "align": subset.align,
+            "actions": subset.actions,
+            "tasks": dict(Counter(episode["task"] for episode in episodes)),
+            "files": {path: sha256_of_file(Path(path)) for path in dict.fromkeys(e["file"] for e in episodes)},
+            "episodes": episodes,
             "provenance": provenance(settings=asdict(subset)),
         }
+        check_against("dataset", record, out / RECORD)
         write_json(beside / RECORD, record)
         shutil.rmtree(out, ignore_errors=True)
         os.replace(beside, out)
@@ -63,33 +56,37 @@ def convert(files: Sequence[Path], subset: Subset, out: Path) -> dict[str, Any]:
 
 def _write(files: Sequence[Path], subset: Subset, root: Path) -> list[dict[str, Any]]:
     """Write the dataset's own files; returns per episode where it comes from."""
-    dataset, episodes, texts = None, [], []
-    for path in files:
-        with open_file(path) as file:
-            texts.append(file.instruction)
-            if not wanted(file.instruction, subset.tasks, subset.containing):
-                continue
-            for demo in file.demos[: subset.demos]:
-                frames = file.frames(demo, subset.align, subset.actions)
-                dataset = dataset or _create(root, frames)
-                _check_size(dataset, frames, f"{path}: {demo}")
-                _add(dataset, frames, file.instruction)
-                episodes.append(
-                    {
-                        "episode": len(episodes),
-                        "file": str(path),
-                        "demo": demo,
-                        "task": file.instruction,
-                        "frames": len(frames.step),
-                        "first_step": int(frames.step[0]),
-                    }
-                )
-    if dataset is None:
+    episodes, texts = [], []
+    with contextlib.ExitStack() as stack:  # lerobot's writer closes its files whatever happens, not when it is freed
+        dataset = None
+        for path in files:
+            with open_file(path) as file:
+                texts.append(file.instruction)
+                for demo in file.demos[: subset.demos] if subset.takes(file.instruction) else ():
+                    frames = file.frames(demo, subset.align, subset.actions)
+                    if dataset is None:
+                        dataset = _create(root, frames)
+                        stack.callback(dataset.finalize)
+                    _check_size(dataset, frames, f"{path}: {demo}")
+                    _add(dataset, frames, file.instruction)
+                    episodes.append(_episode(len(episodes), path, demo, file.instruction, frames))
+    if not episodes:
         raise UserError(f"no file is of a task that is asked for; their tasks are: {', '.join(sorted(set(texts)))}")
-    dataset.finalize()
+    shutil.rmtree(root / "images", ignore_errors=True)  # where pictures waited for their episode: empty now
     # lerobot writes the statistics' keys in the order of a set: another one in every process.
     write_json(root / "meta" / "stats.json", read_json(root / "meta" / "stats.json"))
     return episodes
+
+
+def _episode(number: int, path: Path, demo: str, task: str, frames: Frames) -> dict[str, Any]:
+    return {
+        "episode": number,
+        "file": str(path),
+        "demo": demo,
+        "task": task,
+        "frames": len(frames.step),
+        "first_step": int(frames.step[0]),
+    }
 
 
 def _create(root: Path, frames: Frames) -> Any:

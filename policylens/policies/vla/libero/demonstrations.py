@@ -11,25 +11,9 @@ from numpy.typing import NDArray
 
 from policylens.policies.vla.libero.episode import axis_angle
 from policylens.policies.vla.libero.expert import expert
+from policylens.policies.vla.libero.recording import Settings
 from policylens.policies.vla.libero.simulator import CAMERAS, Simulator
 from policylens.policies.vla.libero.tasks import Task
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How demonstrations are recorded.
-
-    episodes: attempts, from the initial states 0, 1, ...; those that fail are left out. noise: standard deviation of
-    what is added to the expert's six movements (actions are in [-1, 1]). size: height and width of the pictures.
-    look: see simulator.LOOKS. horizon: steps after which an attempt has failed. seed: of initial states and noise.
-    """
-
-    episodes: int
-    noise: float = 0.15
-    size: int = 128
-    look: str = "libero"
-    horizon: int = 250
-    seed: int = 0
 
 
 @dataclass(frozen=True)

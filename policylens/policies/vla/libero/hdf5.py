@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from policylens.policies.vla.libero.demonstrations import Demonstration, Settings
+from policylens.policies.vla.libero.demonstrations import Demonstration
+from policylens.policies.vla.libero.recording import Settings
 from policylens.policies.vla.libero.simulator import CAMERAS, CONTROL_HZ
 from policylens.policies.vla.libero.tasks import Task
 from policylens.stores.files import replacing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,8 @@ from numpy.typing import NDArray
 
 from policylens.errors import UserError
 from policylens.policies.vla.libero.orientation import upright
+from policylens.policies.vla.libero.subset import ACTIONS, ALIGNMENTS
 
-ALIGNMENTS = ("before", "rows")
-"""Which observation a frame pairs with actions[j]: see `frames`."""
-
-ACTIONS = ("actions", "expert_actions")
 PICTURES = {"image": "agentview_rgb", "wrist_image": "eye_in_hand_rgb"}
 _NEEDED = ("actions", "obs/agentview_rgb", "obs/eye_in_hand_rgb", "obs/ee_states", "obs/gripper_states")
 
@@ -49,6 +46,10 @@ class LiberoFile:
         if not self.demos:
             raise UserError(f"{path}: holds no demonstration (groups data/demo_0, ...); record or download it again")
 
+    def lengths(self) -> list[int]:
+        """How many steps each demonstration has, in order."""
+        return [len(self._array(self._data[demo], ACTIONS[0])) for demo in self.demos]
+
     def frames(self, demo: str, align: str = ALIGNMENTS[0], actions: str = ACTIONS[0]) -> Frames:
         """A demonstration as frames.
 
@@ -64,8 +65,8 @@ class LiberoFile:
         lengths = {len(values) for values in (taken, state, *pictures.values())}
         if len(lengths) > 1 or taken.shape[1:] != (7,) or state.shape[1:] != (8,) or len(taken) < 2:
             raise UserError(
-                f"{self.path}: {demo} does not hold as many rows of {actions} (7), ee_states (6), gripper_states (2) and "
-                "pictures, two at least; record or download it again"
+                f"{self.path}: {demo} does not hold as many rows of {actions} (7), ee_states (6), gripper_states (2) "
+                "and pictures, two at least; record or download it again"
             )
         seen, acted = (slice(None, -1), slice(1, None)) if align == "before" else (slice(None), slice(None))
         return Frames(
@@ -112,16 +113,6 @@ def open_file(path: Path) -> Iterator[LiberoFile]:
         if "data" not in file:
             raise UserError(f"{path}: not a LIBERO file of demonstrations: it has no group 'data'")
         yield LiberoFile(Path(path), file["data"])
-
-
-def wanted(instruction: str, tasks: Sequence[str] | None, containing: Sequence[str] | None) -> bool:
-    """Whether a task's text is one of `tasks`, or holds one of the texts `containing`; all are where neither is given."""
-    text = instruction.casefold()
-    if tasks is None and containing is None:
-        return True
-    return text in {task.casefold() for task in tasks or ()} or any(
-        part.casefold() in text for part in containing or ()
-    )
 
 
 def _instruction(path: Path, data: Any) -> str:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from policylens.errors import UserError
 from policylens.policies.vla.libero.assets import find_assets
+from policylens.policies.vla.libero.recording import LOOKS
 from policylens.policies.vla.libero.tasks import Task
 
 CONTROL_HZ = 20
@@ -34,9 +35,6 @@ CAMERAS = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}
 
 IDLE = np.array([0, 0, 0, 0, 0, 0, -1], np.float64)
 """The action that moves nothing and opens the gripper."""
-
-LOOKS = ("libero", "plain")
-"""How pictures are drawn: as LIBERO does, or without reflections and antialiasing, 3 times as fast on a CPU."""
 
 _rendering: weakref.ref[Simulator] | None = None
 
@@ -62,23 +60,21 @@ class Simulator:
                 older.close()
             _rendering = weakref.ref(self)
         self.task, self.size, self.closed = task, size, False
-        self._wrapped = control_env(
-            bddl_file_name=str(task.bddl),
-            has_offscreen_renderer=size is not None,
-            use_camera_obs=size is not None,
-            camera_names=list(CAMERAS.values()),
-            camera_heights=size or 1,
-            camera_widths=size or 1,
-            control_freq=CONTROL_HZ,
-            ignore_done=True,
-        )
-        self.env = self._wrapped.env
         self.raw: dict[str, Any] = {}
-        if look == "plain":
-            self.env.set_xml_processor(_plain)
-            self._reset_env()  # builds the scene anew, through the processor
-            if size is not None:
-                _draw_plainly(self.env.sim._render_context_offscreen.scn)
+        with _global_seed(np.random.SeedSequence(0)):
+            self._wrapped = control_env(
+                bddl_file_name=str(task.bddl),
+                has_offscreen_renderer=size is not None,
+                use_camera_obs=size is not None,
+                camera_names=list(CAMERAS.values()),
+                camera_heights=size or 1,
+                camera_widths=size or 1,
+                control_freq=CONTROL_HZ,
+                ignore_done=True,
+            )
+            self.env = self._wrapped.env
+            if look == "plain":
+                self._make_plain()
         # From now on resets keep the scene and its renderer: building them takes seconds.
         self.env.hard_reset = False
 
@@ -96,6 +92,8 @@ class Simulator:
             start = generator.uniform(*pair.start)
         self.data.set_joint_qpos(pair.joint, start)
         self.env.sim.forward()
+        for robot in self.env.robots:  # robosuite goes on from where the last episode's commands left the fingers
+            robot.gripper.current_action = np.zeros_like(robot.gripper.current_action)
         for _ in range(SETTLE):
             self.step(IDLE)
         return self.raw
@@ -103,12 +101,15 @@ class Simulator:
     def step(self, action: NDArray) -> dict[str, Any]:
         """Hold an action (7,) in [-1, 1] for 50 ms; returns LIBERO's observation after it."""
         self.raw, *_ = self.env.step(np.clip(np.asarray(action, np.float64), -1, 1))
+        # MuJoCo leaves places of bodies one physics step behind the joints: what follows from a state must not.
+        self.env.sim.forward()
         return self.raw
 
     def restore(self, state: NDArray) -> dict[str, Any]:
         """Put everything that moves where a recorded state has it (MuJoCo's, flattened, as in LIBERO's HDF5 files).
 
-        The places of fixtures are no part of such a state: start the same initial state before.
+        The places of fixtures, and how far the fingers have been told to go, are no part of such a state: start the
+        same initial state before.
         """
         self.raw = self._wrapped.regenerate_obs_from_state(state)
         return self.raw
@@ -139,6 +140,12 @@ class Simulator:
             self.closed = True
             self._wrapped.close()
             gc.collect()  # the renderer goes now, not when another one is at work
+
+    def _make_plain(self) -> None:
+        self.env.set_xml_processor(_plain)
+        self._reset_env()  # builds the scene anew, through the processor
+        if self.size is not None:
+            _draw_plainly(self.env.sim._render_context_offscreen.scn)
 
     def _reset_env(self) -> None:
         from robosuite.utils.errors import RandomizationError
