@@ -23,6 +23,8 @@ def dataset_files(wildcards):
     block = CONFIG.datasets[wildcards.dataset]
     own = own_tasks(block, CONFIG.demonstrations)
     found = [
-        template("demonstrations_task").format(demonstration=name, task=task) for name, tasks in own.items() for task in tasks
+        template("demonstrations_task").format(demonstration=name, task=task)
+        for name, tasks in own.items()
+        for task in tasks
     ]
     return [*found, *block["files"]]

@@ -7,10 +7,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
 
 from policylens.errors import UserError
 from policylens.policies.vla.libero.assets import find_assets
-from support import REPOSITORY
 
 ARCHIVE = REPOSITORY.parent / "shared" / "assets" / "libero" / "libero_assets_min.tgz"
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-h5py = pytest.importorskip("h5py", reason="h5py is in the environment `vla` alone: make test-all")
+pytest.importorskip("h5py", reason="h5py is in the environment `vla` alone: make test-all")
+
+import h5py
 
 from policylens.errors import UserError
 from policylens.policies.vla.libero.index import index
