@@ -19,7 +19,8 @@ DOWN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """Axes of the hand as columns, when it points down as at the start of LIBERO's episodes."""
 
 UP = np.array([0.0, 0.0, 1.0])
-GAIN, TURN_GAIN = 12.0, 2.0  # action per metre; per radian
+GAIN = 12.0  # action per metre
+TURN_GAIN = 0.6  # action per radian; a stiffer hand gets stuck at the knob
 OPEN, CLOSE = -1.0, 1.0
 STEEP, HIGHEST = 3.0, 0.09
 """How much higher the funnel is per metre sideways, and the most (m)."""
@@ -75,7 +76,8 @@ def _turn(simulator: Simulator, hand: NDArray, sign: float) -> tuple[NDArray, fl
     beside = side * local[0] > 0.012 and abs(local[1] - end * KNOB_END) < 0.025
     # Once at the ridge the hand may ride higher: noise, and what the ridge does to the fingers, lift it.
     if beside and hand[2] < height[2] + (0.032 if side * local[0] < 0.045 else 0.02):
-        return height + axes @ np.array([-side * 0.16, end * KNOB_END, 0.0]), CLOSE
+        along = local[1] + 1.5 * (end * KNOB_END - local[1])
+        return height + axes @ np.array([-side * 0.15, along, 0.0]), CLOSE
     return _funnel(hand, height + axes @ np.array([side * KNOB_SIDE, end * KNOB_END, 0.0]), room=0.01), CLOSE
 
 
