@@ -27,11 +27,24 @@ def source_block(wildcards):
 
 
 def source_inputs(wildcards):
-    """A rollout needs its policy; an import needs its file."""
+    """A rollout needs its policy; an import its file; a dataset what is said of it."""
     block = source_block(wildcards)
+    if "dataset" in block:
+        return dataset_files(block["dataset"])
     if "import" in block:
         return block["import"][int(wildcards.part.split("-")[1])]
     return template("checkpoint").format(policy=wildcards.policy, checkpoint=block["checkpoint"])
+
+
+def source_script(wildcards):
+    return "record_dataset.py" if "dataset" in source_block(wildcards) else "record_source.py"
+
+
+def source_arguments(wildcards):
+    """What the script of a source is told besides its block."""
+    if "dataset" in source_block(wildcards):
+        return []
+    return ["--input", source_inputs(wildcards), "--threads", threads_of("record_source")]
 
 
 def source_parts(wildcards):

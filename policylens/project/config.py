@@ -20,6 +20,7 @@ from policylens.policies.family import DIVERGENCE, Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.circuits import circuit_settings
 from policylens.project.correlations import correlation_settings
+from policylens.project.datasets import check_dataset
 from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.steering import steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
@@ -319,6 +320,9 @@ def _check_source(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> 
     _check_split(block, where)
     if "import" in block:
         _check_files(block["import"], where)
+        return
+    if "dataset" in block:
+        check_dataset(block, where)
         return
     _require(policy, "rollout", where)
     _known(block["checkpoint"], policy.checkpoints, where, "checkpoint")
