@@ -1,9 +1,9 @@
 """Contrasts: two concepts told apart by the way that demonstrations move, and the windows in which they do.
 
-An axis is a dimension of a state along which demonstrations of the one concept end up on one side of where they began, and
-those of the other on the other. A window is the part of a demonstration from the first to the last step that lies far
-from its beginning along the axis. Rules, numbers and file format follow the published manifests of "Mechanistic
-Interpretability for Steering Vision-Language-Action Models" (github.com/x64-bit/vla-mech-interp), of which docs/contrasts.md
+An axis is a dimension of a state along which demonstrations of the one concept end up on one side of where they began,
+and those of the other on the other. A window is the part of a demonstration from the first to the last step that lies
+far from its beginning along the axis. Rules, numbers and file format follow the published manifests of "Mechanistic
+Interpretability for Steering Vision-Language-Action Models" (github.com/x64-bit/vla-mech-interp); docs/contrasts.md
 says what they mean.
 """
 
@@ -19,7 +19,7 @@ from policylens.errors import UserError
 
 RULES = ("difference", "effect")
 SLIGHT = 1e-9
-"""Added to the pooled deviation, as published: a dimension that never varies has a large effect, not an infinite one."""
+"""Added to the pooled deviation, as published: where nothing varies an effect is large, not infinite."""
 
 STILL = 1e-6
 """A displacement below this is none."""
@@ -45,8 +45,8 @@ class Demo:
 class Moves:
     """How far demonstrations move in each dimension, last state less first. Arrays (dimensions,), float64.
 
-    means: of the positive and of the negative concept. difference: of the means. effect: that over the pooled deviation,
-    sqrt((var + var) / 2), variances with n in the denominator.
+    means: of the positive and of the negative concept. difference: of the means. effect: that over the pooled
+    deviation, sqrt((var + var) / 2), variances with n in the denominator.
     """
 
     means: tuple[np.ndarray, np.ndarray]
@@ -96,8 +96,8 @@ def choose_axis(moves: Moves, rule: str, minimum: float, candidates: Sequence[in
         likely = int(np.argmax(np.abs(moves.difference)))
         means = " and ".join(f"{mean[likely]:.3g}" for mean in moves.means)
         raise UserError(
-            f"in no dimension do the two concepts move to opposite sides by {minimum:g} or more each (dimension {likely} "
-            f"differs most: means {means}); lower minimum, name other dimensions, or contrast other tasks"
+            f"in no dimension do the two concepts move to opposite sides by {minimum:g} or more each (dimension "
+            f"{likely} differs most: means {means}); lower minimum, name other dimensions, or contrast other tasks"
         )
     return axis
 
@@ -106,8 +106,8 @@ def window(series: np.ndarray, threshold: float, pad: int) -> tuple[int, int]:
     """First and last step, both inclusive, of the window of a demonstration.
 
     series: (steps,) state along the axis. threshold: share of the whole displacement from which on a step counts. pad:
-    steps added at both ends, clamped to the demonstration. Where the whole displacement is none, the steps of the largest
-    changes are taken, a tenth of all and at least 5.
+    steps added at both ends, clamped to the demonstration. Where the whole displacement is none, the steps of the
+    largest changes are taken, a tenth of all and at least 5.
     """
     moved = np.abs(series - series[0])
     far = np.flatnonzero(moved >= max(moved[-1] * threshold, STILL))
@@ -131,9 +131,7 @@ def build_manifest(
         "axis": {
             "index": axis,
             "effect_size": float(moves.effect[axis]),
-            "mean_delta_per_task": {
-                task: float(mean[axis]) for task, mean in zip(demos, moves.means, strict=True)
-            },
+            "mean_delta_per_task": {task: float(mean[axis]) for task, mean in zip(demos, moves.means, strict=True)},
         },
         "segments": [
             _segment(task, demo, axis, window(demo.states[:, axis], threshold, pad))

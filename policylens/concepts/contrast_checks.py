@@ -68,7 +68,8 @@ def _segment_faults(segment: Mapping[str, Any]) -> Iterator[str]:
     if len(values) != steps:
         yield f"steps {segment['start_step']} to {segment['end_step']} are {steps}, axis_values has {len(values)}"
     if not math.isclose(segment["axis_delta"], values[-1] - values[0], abs_tol=1e-12):
-        yield f"axis_delta is {segment['axis_delta']:.6g}, axis_values end {values[-1] - values[0]:.6g} from their beginning"
+        moved = values[-1] - values[0]
+        yield f"axis_delta is {segment['axis_delta']:.6g}, axis_values end {moved:.6g} from their beginning"
     numbers = [int(number) for number in re.findall(r"episode_(\d+)", f"{segment['demo']} {segment['file']}")]
     if any(number != segment["episode_index"] for number in numbers):
         yield f"is of episode {segment['episode_index']}, but demo or file names episode {numbers}"
@@ -89,8 +90,8 @@ def _direction_notes(manifest: Mapping[str, Any], tasks: list[str]) -> Iterator[
         deltas = np.array([segment["axis_delta"] for segment in manifest["segments"] if segment["task"] == task])
         other = int(moves_other_way(deltas, mean).sum())
         if other:
-            share = 100 * other / len(deltas)
-            yield f"{other} of {len(deltas)} windows ({share:.0f}%) of {task!r} move the other way than their task's mean {mean:.4g}"
+            count = f"{other} of {len(deltas)} windows ({100 * other / len(deltas):.0f}%)"
+            yield f"{count} of {task!r} move the other way than their task's mean, {mean:.4g}"
 
 
 def moves_other_way(deltas: np.ndarray, mean: float) -> np.ndarray:
@@ -117,10 +118,14 @@ def check_map(manifest: Mapping[str, Any], concept_map: Mapping[str, Any]) -> Fi
                 faults.append(f"ends at frame {entry['end_index']} of {concept_map['sample_count']}: out of range")
             start = entry["start_index"] - entry["observed_frame_start"]
             if starts.setdefault(entry["episode_index"], start) != start:
-                faults.append(f"puts the beginning of episode {entry['episode_index']} at {start}, another window elsewhere")
+                faults.append(
+                    f"puts the beginning of episode {entry['episode_index']} at {start}, another window elsewhere"
+                )
             found.faults += [f"{where}: {fault}" for fault in faults]
     if len(set(seen)) != len(seen) or len(set(seen)) != len(segments):
-        found.faults.append(f"{len(set(seen))} of the manifest's {len(segments)} segments have a window, {len(seen)} windows in all")
+        found.faults.append(
+            f"{len(set(seen))} of the manifest's {len(segments)} segments have a window, {len(seen)} windows in all"
+        )
     found.faults += _episode_faults(concept_map, starts)
     found.notes += _map_notes(concept_map, starts)
     return found
@@ -137,7 +142,8 @@ def _other_segment(concept: str, entry: Mapping[str, int], segment: Mapping[str,
     own = (concept, entry["episode_index"], entry["frame_start"], entry["frame_end"])
     its = (segment["task"], segment["episode_index"], segment["start_step"], segment["end_step"])
     if own != its:
-        yield f"is episode {own[1]}, frames {own[2]} to {own[3]}; the manifest has {its[0]!r}, episode {its[1]}, {its[2]} to {its[3]}"
+        has = f"{its[0]!r}, episode {its[1]}, {its[2]} to {its[3]}"
+        yield f"is episode {own[1]}, frames {own[2]} to {own[3]}; the manifest has {has}"
 
 
 def _episode_faults(concept_map: Mapping[str, Any], starts: Mapping[int, int]) -> Iterator[str]:
@@ -145,8 +151,9 @@ def _episode_faults(concept_map: Mapping[str, Any], starts: Mapping[int, int]) -
     ends = _last_frames(concept_map)
     numbers = sorted(starts)
     for first, second in zip(numbers, numbers[1:], strict=False):
-        if starts[second] < starts[first] + ends[first] + 1:
-            yield f"episode {second} begins at {starts[second]}, inside episode {first}, whose window ends at {starts[first] + ends[first]}"
+        end = starts[first] + ends[first]
+        if starts[second] <= end:
+            yield f"episode {second} begins at {starts[second]}, in episode {first}, whose window ends at {end}"
 
 
 def _last_frames(concept_map: Mapping[str, Any]) -> dict[int, int]:
@@ -165,8 +172,8 @@ def _map_notes(concept_map: Mapping[str, Any], starts: Mapping[int, int]) -> Ite
     known = [number for number in starts if number + 1 in starts]
     to_end = sum(starts[number] + ends[number] + 1 == starts[number + 1] for number in known)
     yield (
-        f"{to_end} of {len(known)} windows whose episode's end is known reach it: an episode's last step lies as far from its "
-        "beginning as any counts"
+        f"{to_end} of {len(known)} windows whose episode's end is known reach it: an episode's last step is as "
+        "far from its beginning as the threshold asks, whatever happened before"
     )
 
 
@@ -180,14 +187,21 @@ def check_source(manifest: Mapping[str, Any], demos: Mapping[str, Mapping[int, n
     for place, segment in enumerate(manifest["segments"]):
         states = demos.get(segment["task"], {}).get(segment["episode_index"])
         if states is None:
-            found.faults.append(f"segment {place}: the source has no episode {segment['episode_index']} of {segment['task']!r}")
+            found.faults.append(
+                f"segment {place}: the source has no episode {segment['episode_index']} of {segment['task']!r}"
+            )
         elif axis >= states.shape[1]:
             found.faults.append(f"the axis is dimension {axis}, the source's state has {states.shape[1]}")
             break
         elif segment["end_step"] >= len(states):
             found.faults.append(
-                f"segment {place}: ends at step {segment['end_step']}, episode {segment['episode_index']} has {len(states)} steps"
+                f"segment {place}: ends at step {segment['end_step']}, and episode {segment['episode_index']} has "
+                f"{len(states)} steps"
             )
-        elif not np.allclose(states[segment["start_step"] : segment["end_step"] + 1, axis], segment["axis_values"], rtol=0, atol=CLOSE):
-            found.faults.append(f"segment {place}: axis_values are not those of episode {segment['episode_index']} of the source")
+        elif not np.allclose(
+            states[segment["start_step"] : segment["end_step"] + 1, axis], segment["axis_values"], rtol=0, atol=CLOSE
+        ):
+            found.faults.append(
+                f"segment {place}: axis_values are not those of episode {segment['episode_index']} of the source"
+            )
     return found

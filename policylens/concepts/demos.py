@@ -25,8 +25,8 @@ FEWEST = 2
 class Episodes:
     """The episodes of a source, in its order.
 
-    first, last: rows (n,). number: (n,). texts: of their instructions. dataset: where they come from: `root`, `repo_id`.
-    frames: of the whole dataset. start: (n,) first frame's place there. file: of each.
+    first, last: rows (n,). number: (n,). texts: of their instructions. dataset: where they come from: `root`,
+    `repo_id`. frames: of the whole dataset. start: (n,) first frame's place there. file: of each.
     """
 
     source: Table
@@ -50,7 +50,7 @@ def read_episodes(folder: Path) -> Episodes:
     source = open_table(folder)
     if INSTRUCTION not in source.names:
         raise UserError(
-            f"{folder}: its rows have no {INSTRUCTION!r}, by which concepts are told apart; take a source with a dataset"
+            f"{folder}: its rows have no {INSTRUCTION!r}, by which concepts are told apart; take one of a dataset"
         )
     rows = source.coordinate("episode")
     first = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
@@ -59,7 +59,9 @@ def read_episodes(folder: Path) -> Episodes:
     texts, ends = decode_texts(column.read(first)), decode_texts(column.read(last))
     for number, text, end in zip(rows[first], texts, ends, strict=True):
         if text != end:
-            raise UserError(f"{folder}: episode {number} begins as {text!r} and ends as {end!r}; leave it out of the source")
+            raise UserError(
+                f"{folder}: episode {number} begins as {text!r} and ends as {end!r}; leave it out of the source"
+            )
     known = source.attributes.get("dataset")
     numbers = rows[first]
     if known is None:  # not of a dataset: the source's own rows are the frames
@@ -85,7 +87,7 @@ def read_episodes(folder: Path) -> Episodes:
 def demos_of(episodes: Episodes, tasks: Sequence[str], array: str) -> dict[str, list[Demo]]:
     """Task text -> its demonstrations in ascending order of their numbers.
 
-    array: of the state, (rows, dimensions). UserError for a text that no episode has, one with too few, or another shape.
+    array: of the state, (rows, dimensions). UserError for a text that no or one episode has, or another shape.
     """
     column = episodes.source.array(array)
     if len(column.shape) != 2 or column.dtype.kind != "f":
@@ -103,6 +105,18 @@ def demos_of(episodes: Episodes, tasks: Sequence[str], array: str) -> dict[str, 
             key=lambda demo: demo.episode,
         )
     return found
+
+
+def read_demos(folder: Path, tasks: Sequence[str], array: str) -> dict[str, dict[int, np.ndarray]]:
+    """Task text -> episode -> states of a source's demonstrations; nothing of texts that no episode has."""
+    episodes = read_episodes(folder)
+    known = [task for task in tasks if task in episodes.texts]
+    return {task: states_of(demos) for task, demos in demos_of(episodes, known, array).items()}
+
+
+def states_of(demos: Sequence[Demo]) -> dict[int, np.ndarray]:
+    """Episode -> states (steps, dimensions)."""
+    return {demo.episode: demo.states for demo in demos}
 
 
 def _check_count(episodes: Episodes, task: str, count: int) -> None:
@@ -123,8 +137,8 @@ def _demo(episodes: Episodes, column: Any, place: int, group: int | None) -> Dem
 def halves(demos: Mapping[str, Sequence[Demo]], salt: str) -> tuple[dict[str, list[Demo]], dict[str, list[Demo]]]:
     """Demonstrations that the axis is chosen on, and the others, the same for the same numbers and salt.
 
-    Where they have groups, a group goes to one half as a whole; else each task is halved. UserError where a half is left
-    with fewer than two demonstrations of a task.
+    Where they have groups, a group goes to one half as a whole; else each task is halved. UserError where a half is
+    left with fewer than two demonstrations of a task.
     """
     grouped = all(demo.group is not None for own in demos.values() for demo in own)
     first: set[int] = set()
@@ -142,8 +156,8 @@ def halves(demos: Mapping[str, Sequence[Demo]], salt: str) -> tuple[dict[str, li
         for task in demos:
             if len(part.get(task, ())) < FEWEST:
                 raise UserError(
-                    f"{len(demos[task])} demonstrations of {task!r} are too few to choose the axis on one half and measure on "
-                    "the other; set held_out: false, or record more"
+                    f"{len(demos[task])} demonstrations of {task!r} are too few to choose the axis on one half and "
+                    "measure on the other; set held_out: false, or record more"
                 )
     return {task: parts[0][task] for task in demos}, {task: parts[1][task] for task in demos}
 

@@ -36,7 +36,9 @@ def read_episodes(
         if missing:
             raise UserError(f"{root / path}: lacks the columns {', '.join(missing)}; {ANEW}")
         for number, table in _tables(root / path, file, columns, own):
-            episode = own.pop(number)
+            episode = own.pop(number, None)
+            if episode is None:
+                raise UserError(f"{root / path}: frames of episode {number} do not stand together; {ANEW}")
             yield episode, _arrays(root / path, episode, table, {**names, **{name: name for name in extra}})
         if own:
             raise UserError(f"{root / path}: lacks episode {min(own)}, which meta/episodes says is here; {ANEW}")
@@ -47,7 +49,9 @@ def _open(path: Path) -> Any:
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file, though meta names it; copy the dataset's data, or leave it out")
+        raise UserError(
+            f"{path}: there is no such file, though meta names it; copy the dataset's data, or leave it out"
+        )
     try:
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
@@ -58,9 +62,7 @@ def _broken(path: Path, error: Exception) -> UserError:
     return UserError(f"{path}: not a whole parquet file ({' '.join(str(error).split())[:120]}); {ANEW}")
 
 
-def _tables(
-    path: Path, file: Any, columns: list[str], wanted: Mapping[int, Episode]
-) -> Iterator[tuple[int, pa.Table]]:
+def _tables(path: Path, file: Any, columns: list[str], wanted: Mapping[int, Episode]) -> Iterator[tuple[int, pa.Table]]:
     """Rows of each wanted episode, which stand together; row groups without any are not read."""
     import pyarrow as pa
 
@@ -80,15 +82,12 @@ def _tables(
             yield current, pa.Table.from_batches(held)
     except (OSError, pa.ArrowException) as error:
         raise _broken(path, error) from None
-    except KeyError:
-        raise UserError(f"{path}: frames of episode {current} do not stand together; {ANEW}") from None
 
 
 def _may_hold(file: Any, group: int, wanted: Mapping[int, Episode]) -> bool:
     """Whether a row group's range of episodes, where the file tells it, holds a wanted one."""
-    place = file.schema_arrow.names.index(KEYS[0])
-    leaf = [file.schema.column(i).path for i in range(len(file.schema))].index(file.schema_arrow.names[place])
-    found = file.metadata.row_group(group).column(leaf).statistics
+    paths = [file.schema.column(place).path for place in range(len(file.schema))]
+    found = file.metadata.row_group(group).column(paths.index(KEYS[0])).statistics
     if found is None or not found.has_min_max:
         return True
     return any(found.min <= number <= found.max for number in wanted)
@@ -105,7 +104,9 @@ def _arrays(path: Path, episode: Episode, table: pa.Table, names: Mapping[str, s
     where = f"{path}: episode {episode.number}"
     steps = table["frame_index"].to_numpy()
     if len(steps) != episode.length or not np.array_equal(steps, np.arange(episode.length)):
-        raise UserError(f"{where}: its frames are not 0 to {episode.length - 1} in order, as meta/episodes says; {ANEW}")
+        raise UserError(
+            f"{where}: its frames are not 0 to {episode.length - 1} in order, as meta/episodes says; {ANEW}"
+        )
     found = {"step": steps.astype(np.int32), "task_index": table["task_index"].to_numpy().astype(np.int64)}
     for key, name in names.items():
         column = table[key]

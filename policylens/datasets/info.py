@@ -47,7 +47,7 @@ def read_info(root: Path, revision: str | None = None) -> Info:
     if version not in VERSIONS:
         raise UserError(
             f"{path}: LeRobot format {version}, only {' and '.join(VERSIONS)} are read; convert it with LeRobot's "
-            "lerobot.scripts.convert_dataset_v21_to_v30 (or, before v2.1, with the converter of the LeRobot that follows it)"
+            "lerobot.scripts.convert_dataset_v21_to_v30 (before v2.1: with the converter of the LeRobot that follows)"
         )
     if revision is not None and revision.startswith("v") and revision != version:
         raise UserError(f"{path}: the dataset is {version}, and revision {revision!r} is asked for; name {version!r}")

@@ -42,8 +42,8 @@ def folder_of(block: Mapping[str, Any]) -> Path | None:
         return kept
     if revision is None:
         raise UserError(
-            f"there is no dataset {kept} ({INFO}); set HF_LEROBOT_HOME to the folder that holds {block['repo_id']}, give "
-            "its folder as root, or pin a revision to have it fetched from the hub"
+            f"there is no dataset {kept} ({INFO}); set HF_LEROBOT_HOME to the folder that holds "
+            f"{block['repo_id']}, give its folder as root, or pin a revision to have it fetched from the hub"
         )
     if revision in MOVING:
         raise UserError(f"revision {revision!r} of {block['repo_id']} moves; pin a commit hash or a tag, such as v3.0")
@@ -74,6 +74,6 @@ def fetched(block: Mapping[str, Any]) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         first = " ".join(str(error).split())[:160]
         raise UserError(
-            f"the dataset {block['repo_id']} at revision {block['revision']!r} cannot be fetched from the hub ({first}); "
-            "correct repo_id or revision, or give a local folder as root"
+            f"the dataset {block['repo_id']} at revision {block['revision']!r} cannot be fetched from the hub "
+            f"({first}); correct repo_id or revision, or give a local folder as root"
         ) from None

@@ -42,19 +42,19 @@ class Meta:
 def read_meta(info: Info) -> Meta:
     """Read tasks and episodes.
 
-    Raises UserError for missing or broken files, a dataset without task texts, and episodes that are not as many, or not
-    as long, as info.json says.
+    Raises UserError for missing or broken files, a dataset without task texts, and episodes that are not as many, or
+    not as long, as info.json says.
     """
     read_tasks, read_episodes = {"v2.1": (_tasks_v21, _rows_v21), "v3.0": (_tasks_v30, _rows_v30)}[info.version]
     tasks = read_tasks(info)
     if not tasks or not all(text.strip() for text in tasks.values()):
-        raise UserError(f"{info.root}: a dataset without task texts (meta/tasks); write it anew with a task for every frame")
+        raise UserError(
+            f"{info.root}: a dataset without task texts (meta/tasks); write it anew with a task for every frame"
+        )
     episodes: list[Episode] = []
     start = 0
     for row in sorted(read_episodes(info), key=lambda row: row["episode_index"]):
-        episodes.append(
-            Episode(row["episode_index"], row["length"], tuple(row["tasks"]), _file(info, row), start)
-        )
+        episodes.append(Episode(row["episode_index"], row["length"], tuple(row["tasks"]), _file(info, row), start))
         start += row["length"]
     if (len(episodes), start) != (info.total_episodes, info.total_frames):
         raise UserError(
@@ -72,7 +72,9 @@ def _file(info: Info, row: Mapping[str, Any]) -> str:
     try:
         path = info.data_path.format(**places)
     except (KeyError, ValueError, IndexError):
-        raise UserError(f"{info.root}: data_path {info.data_path!r} in info.json is no {info.version} path; {ANEW}") from None
+        raise UserError(
+            f"{info.root}: data_path {info.data_path!r} in info.json is no {info.version} path; {ANEW}"
+        ) from None
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise UserError(f"{info.root}: data_path {info.data_path!r} in info.json leaves the dataset's folder; {ANEW}")
     return path

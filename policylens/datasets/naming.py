@@ -10,7 +10,7 @@ from policylens.stores.faults import did_you_mean
 from policylens.stores.names import check_name, slug
 
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-"""Columns of LeRobot's own: `frame_index` and `episode_index` become coordinates, `task_index` stays, the rest follows."""
+"""Columns of LeRobot's own: the numbers become coordinates or stay, the rest follows from them."""
 
 TAKEN = ("episode", "step", "split", "task_index", "instruction")
 PREFIXES = ("observation.images.", "observation.", "next.")
@@ -61,8 +61,8 @@ def _check_key(key: str, features: Mapping[str, Mapping[str, Any]]) -> None:
         raise UserError(f"the dataset has no feature {key!r}; {hint}")
     if features[key]["dtype"] == "video":
         raise UserError(
-            f"the camera {key!r} is coded as video, which is not read; write the dataset anew with use_videos=False (frames "
-            "as PNG), or leave the camera out with arrays"
+            f"the camera {key!r} is coded as video, which is not read; write the dataset anew with use_videos=False "
+            "(frames as PNG), or leave the camera out with arrays"
         )
     if features[key]["dtype"] in ("string", "language"):
         raise UserError(f"the feature {key!r} is text, which is no array; leave it out of arrays")

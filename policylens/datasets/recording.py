@@ -64,9 +64,7 @@ def rollouts(meta: Meta, block: Mapping[str, Any], part: int, parts: int) -> Ite
         yield _rollout(meta, episode, arrays, texts)
 
 
-def _rollout(
-    meta: Meta, episode: Episode, arrays: dict[str, np.ndarray], texts: Mapping[int, np.ndarray]
-) -> Rollout:
+def _rollout(meta: Meta, episode: Episode, arrays: dict[str, np.ndarray], texts: Mapping[int, np.ndarray]) -> Rollout:
     where = f"{meta.info.root / episode.file}: episode {episode.number}"
     unknown = sorted(set(arrays["task_index"].tolist()) - texts.keys())
     if unknown:
@@ -82,7 +80,9 @@ def _rollout(
         steps["group"] = steps["group"].astype(np.uint64)
     facts = {"episode": episode.number, "length": episode.length, "start": episode.start}
     facts["task_index"] = int(arrays["task_index"][0])
-    return Rollout(steps, {name: np.array([value]) for name, value in facts.items()}, str(meta.info.root / episode.file))
+    return Rollout(
+        steps, {name: np.array([value]) for name, value in facts.items()}, str(meta.info.root / episode.file)
+    )
 
 
 def description(meta: Meta, block: Mapping[str, Any]) -> dict[str, Any]:

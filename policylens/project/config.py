@@ -19,6 +19,7 @@ from policylens.policies import registry
 from policylens.policies.family import DIVERGENCE, Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.circuits import circuit_settings
+from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
 from policylens.project.datasets import check_dataset
 from policylens.project.interventions import intervention_settings, sweep_and_member
@@ -56,8 +57,8 @@ class Checkpoint:
 class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
-    name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths, interventions, circuits, correlations, steerings.
+    name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, contrasts, captures,
+    sweeps, trainings, strengths, interventions, circuits, correlations, steerings.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -69,6 +70,7 @@ class PolicyBlock:
         self.checkpoints = _checkpoints(block["checkpoints"], f"{self.where}.checkpoints")
         self.sources = {key: source_settings(value, seed) for key, value in block.get("sources", {}).items()}
         self.labels = dict(block.get("labels", {}))
+        self.contrasts = {key: contrast_settings(value, seed) for key, value in block.get("contrasts", {}).items()}
         self.captures = {key: capture_settings(value) for key, value in block.get("captures", {}).items()}
         self.sweeps = {
             key: {
@@ -133,8 +135,10 @@ RULES = (
     "analyse_correlations",
     "analyse_interventions",
     "analyse_steering",
+    "build_contrast",
     "capture",
     "capture_prunable",
+    "catalog_contrasts",
     "collect_examples",
     "compare_saes",
     "correlate",
@@ -166,7 +170,7 @@ RULES = (
 """Names of the workflow's rules: `snakemake <policy>` is one too."""
 
 RESERVED_POLICIES = ("compare", "logs", "training", *RULES)
-RESERVED_CHECKPOINTS = ("sources",)
+RESERVED_CHECKPOINTS = ("sources", "contrasts")
 
 
 class Config:
@@ -278,6 +282,7 @@ def _check_policy(policy: PolicyBlock) -> None:
     for kind, (blocks, check) in {
         "sources": (policy.sources, _check_source),
         "labels": (policy.labels, _check_labels),
+        "contrasts": (policy.contrasts, check_contrast),
         "captures": (policy.captures, _check_capture),
         "sae": (policy.sweeps, _check_sweep),
         "interventions": (policy.interventions, _check_intervention),

@@ -29,6 +29,7 @@ WILDCARDS = (
     "strength",
     "source",
     "labelset",
+    "contrast",
     "capture",
     "part",
     "sweep",
@@ -71,6 +72,11 @@ PATHS = {
         Template("source", _SOURCE + "/index.json", "a source: its parts, and rows and episodes per split"),
         Template("label_part", _SOURCE + "/labels/{labelset}/{part}.zarr/zarr.json", "ground truth of a part's rows"),
         Template("labels", _SOURCE + "/labels/{labelset}/index.json", "a label set: its parts and arrays"),
+        Template("contrast", "results/{policy}/contrasts/{contrast}/manifest.json", "two concepts told apart by how "
+                 "demonstrations move, and the windows in which they do; concept_map.json, contrast.json and axis.png "
+                 "stand beside it"),
+        Template("catalog", "results/{policy}/contrasts/catalog.json", "all contrasts of a policy: datasets, counts, "
+                 "axes, effects, slices; catalog.md is the table"),
         Template("checkpoint", _RUN + "/checkpoint/policy.json", "the checkpoint in its one form, weights beside it"),
         Template("strength", _RUN + "/strength/{strength}/strength.json", "how well the checkpoint plays or controls"),
         Template("capture_part", _RUN + "/activations/{capture}/{part}.zarr/zarr.json", "activations of a part's rows"),
@@ -135,7 +141,7 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep", "intervention", "circuit", "correlation", "steering")
+    ends = ("labels", "catalog", "strength", "capture", "sweep", "intervention", "circuit", "correlation", "steering")
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -150,6 +156,9 @@ def _blocks(policy: PolicyBlock) -> Iterator[tuple[str, dict[str, str]]]:
             names = {"source": source, "labelset": labelset}
             yield "labels", names
             yield from (("label_part", {**names, "part": part}) for part in policy.parts(policy.sources[source]))
+    yield from (("contrast", {"contrast": contrast}) for contrast in policy.contrasts)
+    if policy.contrasts:
+        yield "catalog", {}
     for checkpoint in policy.checkpoints:
         yield from _of_checkpoint(policy, checkpoint)
 
