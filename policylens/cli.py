@@ -1,4 +1,4 @@
-"""`policylens`: look at a project, check what it has built, exchange SAEs, check contrasts, and what families add (play, promote)."""
+"""`policylens`: look at a project, check what it built, exchange SAEs, check contrasts, and what families add."""
 
 from __future__ import annotations
 
