@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from datasets_made import CLOSE, OPEN, Made
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import REPOSITORY, WIDTH, environment, make_small, refused
@@ -26,6 +27,12 @@ OTHELLO = {
     "weights": {"file": "model.safetensors", "sha256": "0" * 64, "tensors": {}},
 }
 
+SEGMENT = {"file": "", "demo": "", "start_step": 0, "end_step": 1, "axis_delta": 1.0, "axis_values": [0.0, 1.0]}
+MANIFEST = {
+    "axis": {"index": 0, "effect_size": 1.0, "mean_delta_per_task": {OPEN: 1.0, CLOSE: -1.0}},
+    "segments": [{**SEGMENT, "task": task, "episode_index": number} for number, task in enumerate((OPEN, CLOSE))],
+}
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -37,6 +44,10 @@ def place(tmp_path_factory):
     (folder / "othello" / "policy.json").write_text(json.dumps(OTHELLO))
     for number in range(2):
         shutil.copytree(folder / "othello", folder / f"step-{number}")
+    Made(episodes=4).write(folder / "drawer", "v2.1")
+    shutil.copytree(folder / "drawer", folder / "older")
+    (folder / "older" / "meta" / "info.json").write_text('{"codebase_version": "v2.0"}')
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST))
     (folder / "notes.csv").write_text("")
     (folder / "published.safetensors").write_bytes(b"")
     return folder
@@ -65,7 +76,14 @@ def sound():
             "own": {
                 "family": "module",
                 "checkpoints": {"trained": {"path": "weights.pt", "options": options}},
-                "sources": {"files": {"import": ["one.npz", "two.npz"]}},
+                "sources": {
+                    "files": {"import": ["one.npz", "two.npz"]},
+                    "demos": {"dataset": {"root": "drawer"}, "parts": 2},
+                },
+                "contrasts": {
+                    "drawer": {"source": "demos", "positive": OPEN, "negative": CLOSE},
+                    "published": {"source": "demos", "manifest": "manifest.json"},
+                },
                 "captures": {"both": {"source": "files", "sites": ["first", "second"]}},
                 "sae": {
                     "sweep": {
@@ -173,6 +191,7 @@ WEAKER = "policies.board.steering.weaker"
 MOVE = "policies.board.circuits.move"
 CORRELATIONS = "policies.board.correlations.own"
 PLAYED = f"{BOARD}.sae.played"
+DEMOS, DRAWER = f"{OWN}.sources.demos", f"{OWN}.contrasts.drawer"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
 FAULTS = [
@@ -195,6 +214,35 @@ FAULTS = [
     (f"{OWN}.checkpoints.trained.options.class", ..., "options: 'class' is missing"),
     (f"{BOARD}.training.run.settings", {}, "settings: 'iterations' is missing"),
     (f"{SWEEP}.members.plain.sparsity", ..., f"{SWEEP}.plain: 'sparsity' is missing"),
+    # datasets and contrasts
+    (f"{DEMOS}.dataset.rot", "x", f"{DEMOS}.dataset: unknown key 'rot'; did you mean 'root'?"),
+    (f"{DEMOS}.dataset.root", ..., f"{DEMOS}.dataset: a dataset has a root (its folder) or a repo_id"),
+    (f"{DEMOS}.dataset.root", "gone", f"{DEMOS}.dataset: gone: no LeRobot dataset is here"),
+    (f"{DEMOS}.dataset.root", "older", "info.json: LeRobot format v2.0, only v3.0 and v2.1 are read"),
+    (f"{DEMOS}.dataset.revision", "v2.1", f"{DEMOS}.dataset: a folder has no revision"),
+    (f"{DEMOS}.dataset", {"root": "drawer", "repo_id": "org/x", "revision": "v3.0"}, "'v3.0' is asked for"),
+    (f"{DEMOS}.dataset", {"repo_id": "org/drawer"}, f"{DEMOS}.dataset: there is no dataset"),
+    (f"{DEMOS}.dataset", {"repo_id": "org/drawer", "revision": "main"}, "revision 'main' of org/drawer moves"),
+    (f"{DEMOS}.dataset.arrays", {"observation.stat": "state"}, "did you mean 'observation.state'?"),
+    (f"{DEMOS}.parts", 5, f"{DEMOS}: 5 parts cannot hold 4 whole episodes"),
+    (
+        f"{DEMOS}.rollout",
+        {},
+        f"{DEMOS}: a source is either rollouts (checkpoint, episodes, rollout), files (import) or a",
+    ),
+    (f"{DRAWER}.source", "demo", f"{DRAWER}: there is no source 'demo'; did you mean 'demos'?"),
+    (f"{DRAWER}.negative", OPEN, f"{DRAWER}: positive and negative are the same text"),
+    (f"{DRAWER}.negative", ..., f"{DRAWER}: a contrast has a positive and a negative task text, or a published"),
+    (
+        f"{DRAWER}.rule",
+        "efect",
+        f"{DRAWER}.rule is 'efect'; it must be one of difference, effect; did you mean 'effect'?",
+    ),
+    (f"{DRAWER}.threshold", 0, f"{DRAWER}.threshold is 0; it must be a number, above 0"),
+    (f"{OWN}.contrasts.published.rule", "effect", "a published manifest, which brings its own axis and windows"),
+    (f"{OWN}.contrasts.published.manifest", "gone.json", "published.manifest: gone.json: there is no such file"),
+    (f"{OWN}.contrasts.published.concept_map", "manifest.json", "published.concept_map: manifest.json: unknown key"),
+    (f"{DEMOS}.dataset.tasks", [OPEN], f"{DRAWER}.negative: the source 'demos' leaves out the task 'close the drawer'"),
     # what there is not
     (f"{OWN}.family", "modul", "there is no policy family 'modul'"),
     (f"{OWN}.checkpoints.trained.path", "gone.pt", f"{OWN}.checkpoints.trained: there is no checkpoint at gone.pt"),

@@ -11,7 +11,7 @@ import pytest
 from datasets_made import CLOSE, OPEN, Made, png, write_json, write_lines
 from hypothesis import given
 from hypothesis import strategies as st
-from support import clear_line, environment, refused, run, run_script, script_command, tree
+from support import clear_line, environment, refused, run, run_here, script_command, tree
 
 from policylens.datasets.frames import read_episodes
 from policylens.datasets.info import read_info
@@ -105,7 +105,7 @@ def test_the_script_writes_a_source_twice_the_same(made, tmp_path):
     for place in ("first", "second"):
         for part in ("part-0000", "part-0001"):
             arguments = ("--settings", block, "--source", "demos", "--part", part)
-            run_script("record_dataset", *arguments, "--out", tmp_path / place / f"{part}.zarr")
+            run_here("workflow_scripts/record_dataset.py", *arguments, "--out", tmp_path / place / f"{part}.zarr")
         write_index(tmp_path / place, ["part-0000", "part-0001"])
     assert tree(tmp_path / "first") == tree(tmp_path / "second")
     table = open_table(tmp_path / "first")
