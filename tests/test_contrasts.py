@@ -252,6 +252,8 @@ def test_demonstrations_of_one_beginning_stay_in_one_half(tmp_path):
     assert len(parts[0]) == len(parts[1]) == 5
     assert parts[0].isdisjoint(parts[1])
     assert null_of_effect(demos, 1, None, 0)["within_groups"]
+    few = {task: own[:2] for task, own in demos.items()}  # two pairs can be exchanged in four ways only
+    assert not null_of_effect(few, 1, None, 0)["within_groups"]
 
 
 def test_the_null_knows_that_the_axis_was_chosen():

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import gammaln
 
 from policylens.concepts.contrast import SLIGHT, Demo, Moves, best_axis, displacements
 from policylens.concepts.contrast_checks import moves_other_way
 from policylens.statistics.estimate import Estimate
+from policylens.statistics.exchanges import MINIMUM_ARRANGEMENTS
 from policylens.statistics.intervals import bootstrap_sums, wilson
 from policylens.statistics.nulls import permutation_test
 from policylens.statistics.resampling import Resampling
@@ -69,7 +71,7 @@ def null_of_effect(demos: Demos, axis: int, selection: Mapping[str, Any] | None,
 
     selection: `rule`, `minimum`, `candidates` where the axis was chosen on these demonstrations: it is then chosen
     again in every permutation, an effect of 0 where none will do. None: the axis is kept. Concepts are exchanged within
-    groups (the same beginning) where every group has both.
+    groups (the same beginning) where every group has both and there are groups enough.
     """
     moved = np.concatenate([displacements(own) for own in demos.values()])
     labels = np.repeat([True, False], [len(own) for own in demos.values()])
@@ -98,7 +100,8 @@ def _blocks(demos: Demos, labels: np.ndarray) -> np.ndarray | None:
         return None
     _, blocks = np.unique(np.array(groups, dtype=np.uint64), return_inverse=True)
     both = np.minimum(np.bincount(blocks, labels), np.bincount(blocks, ~labels))
-    return blocks if both.all() else None
+    arrangements = gammaln(np.bincount(blocks) + 1).sum()
+    return blocks if both.all() and arrangements >= np.log(MINIMUM_ARRANGEMENTS) else None
 
 
 def windows_record(manifest: Mapping[str, Any], lengths: Mapping[int, int]) -> dict[str, Any]:
