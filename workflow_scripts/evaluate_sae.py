@@ -68,7 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--untrained-sae", type=Path, help="folder of the same SAE of another checkpoint")
     parser.add_argument("--untrained-capture", type=Path, help="folder of that checkpoint's capture of the same rows")
     parser.add_argument("--site", required=True)
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     parser.add_argument("--split", default="test", choices=["train", "validation", "test", "all"])
     parser.add_argument("--rows", type=int, default=0, help="whole episodes of at most so many rows; 0: all")
     parser.add_argument("--seed", type=int, default=0)

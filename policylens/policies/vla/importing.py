@@ -46,7 +46,9 @@ def read(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     path = Path(path)
     check_value(IMPORT_SETTINGS, dict(options), str(path), ["options"])
     if not (path / "model.safetensors").is_file():
-        raise UserError(f"{path}: has no model.safetensors; give the folder of a LeRobot or converted openpi checkpoint")
+        raise UserError(
+            f"{path}: has no model.safetensors; give the folder of a LeRobot or converted openpi checkpoint"
+        )
     tensors = _renamed(path, read_tensors(path / "model.safetensors"))
     config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
     architecture = _architecture(path, tensors, config, options)
@@ -130,7 +132,9 @@ def _cameras(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]
         named = {name: CAMERAS.get(name, name.rpartition(".")[2]) for name in own} or CAMERAS
     unknown = sorted(own - named.keys() if own else set())
     if unknown:
-        raise UserError(f"the checkpoint has the cameras {', '.join(own)}; the option `cameras` leaves out {unknown[0]}")
+        raise UserError(
+            f"the checkpoint has the cameras {', '.join(own)}; the option `cameras` leaves out {unknown[0]}"
+        )
     return [named[name] for name in own or named]
 
 
