@@ -56,7 +56,7 @@ def read(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
 
 
 def _renamed(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as LeRobot's network has them, once each: without prefix, tied ones under one name, unused ones gone."""
+    """The tensors as LeRobot's network has them: without prefix, tied ones under one name, unused ones gone."""
     found = {name.removeprefix("model.").replace("._orig_mod.", "."): tensor for name, tensor in tensors.items()}
     kind = _kind(path, found)
     found = {_own_name(name, kind): tensor for name, tensor in found.items() if name != UNUSED}

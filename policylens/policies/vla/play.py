@@ -1,7 +1,7 @@
 """Episodes: a policy does what it is told in LIBERO's simulator, one episode after the other.
 
-An episode is an initial state and an instruction. Which state it is follows from (purpose, seed, number) alone, and so do
-the random numbers of the policy's flow: two instructions, or two policies, are compared on the same of both.
+An episode is an initial state and an instruction. Which state it is follows from (purpose, seed, number) alone, and so
+do the random numbers of the policy's flow: two instructions, or two policies, are compared on the same of both.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ def returns(
 ) -> dict[str, dict[str, np.ndarray]]:
     """{task: measure -> float64 (episodes,)}, in the order of `episodes`: each initial state with each instruction.
 
-    settings: see PlaySettings. Tasks are called by their slugs; measures are those of manifest.py, and `divergence` with a reference.
+    settings: see PlaySettings. Tasks are called by their slugs; measures are those of manifest.py, and `divergence`
+    with a reference.
     A pair's two tasks have the same initial states and the same random numbers.
     """
     wanted = PlaySettings.of(settings)
