@@ -87,7 +87,7 @@ def write_tokens(
         for batch in progress(batches, -(-frames // batch_rows), what, "batches"):
             with torch.inference_mode():
                 found = policy.run(batch, read=[site.name for site in chosen], stop_after=chosen[-1].name)
-            reads, where = _selected(chosen, found.reads, found.tokens, choice)
+            reads, where = selected(chosen, found.reads, found.tokens, choice)
             count = len(next(iter(found.reads.values())))
             if written == 0:
                 per_frame = len(where["token"]) / count
@@ -100,10 +100,14 @@ def write_tokens(
             raise UserError(f"{out}: no frame has a token of the kinds {', '.join(choice.kinds)} at {chosen[0].name}")
 
 
-def _selected(
+def selected(
     sites: Sequence[Site], reads: Mapping[str, Tensor], tokens: Mapping[str, Tokens], choice: Choice
 ) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
-    """Activations of the chosen tokens, (rows, width) per site, and the rows' coordinates."""
+    """Activations of the chosen tokens, (rows, width) per site, and the rows' coordinates.
+
+    sites: of one row space. reads, tokens: of a pass. Rows stand frame by frame, in each by denoising step and token;
+    the coordinate `frame` is the place in the batch.
+    """
     first = sites[0].name
     denoised = "denoise" in sites[0].row_space.coordinates
     n, *inner = reads[first].shape[:-1]

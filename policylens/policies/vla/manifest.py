@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from policylens.policies.family import Family
 from policylens.policies.vla.architecture import observations, sites
 from policylens.policies.vla.settings import IMPORT_SETTINGS, PLAY_SETTINGS, STRENGTH_SETTINGS, TRAINING_SETTINGS
@@ -13,6 +17,18 @@ MEASURES = {
     "moved": "how far the object's joint went the way of the instruction (m of a drawer, rad of a knob)",
     "steps": "until the instruction was fulfilled; the horizon where it never was (steps)",
 }
+
+
+def lessons(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The demonstrations' index."""
+    return (settings["demonstrations"],) if "demonstrations" in settings else ()
+
+
+def import_files(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Statistics that stand in a file of their own, and a local tokenizer's files."""
+    folder = Path(options.get("tokenizer", ""))
+    words = [str(path) for path in sorted(folder.glob("tokenizer*.json"))] if "tokenizer" in options else []
+    return (*([options["statistics"]] if "statistics" in options else []), *words)
 
 
 def vla_family(name: str) -> Family:
@@ -31,6 +47,8 @@ def vla_family(name: str) -> Family:
             **training,
         },
         measures=MEASURES,
+        files=import_files,
+        lessons=lessons,
         observations=observations,
         steps_per_episode=110.0,
         rooms="vla",
