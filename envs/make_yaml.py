@@ -18,7 +18,7 @@ channels:
   - conda-forge
   - nodefaults
 dependencies:
-  - python=3.11
+  - python={python}
   - pip
   - pip:
 """
@@ -31,7 +31,10 @@ MORE = (
 def yaml_of(name: str, envs: Path = ENVS) -> str:
     """Return the text of the conda environment file of an environment."""
     more = MORE.format(name=name) if pins.read_without_dependencies(name, envs) else ""
-    return HEAD.format(name=name, more=more) + "".join(f"      - {pin}\n" for pin in pins.read(name, envs))
+    version = envs / f"{name}.python"
+    python = version.read_text().strip() if version.is_file() else "3.11"
+    head = HEAD.format(name=name, more=more, python=python)
+    return head + "".join(f"      - {pin}\n" for pin in pins.read(name, envs))
 
 
 def drifted(envs: Path = ENVS) -> list[Path]:

@@ -13,7 +13,7 @@ from policylens.policies.family import DISTURBANCE, DIVERGENCE
 from policylens.project.closure import digest
 from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config, parsed
 from policylens.project.contrasts import slices_of
-from policylens.project.datasets import dataset_files
+from policylens.project.datasets import meta_files
 from policylens.project.interventions import own_settings, phase_options, sweep_and_member
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins
@@ -93,7 +93,7 @@ def code(script, environment=core):
 
     def value(wildcards):
         own = environment in (of_family, of_simulator, of_source) and not reads_dataset(environment, wildcards)
-        families = [CONFIG[wildcards.policy].family.name] if own else []
+        families = CONFIG[wildcards.policy].family.folders if own else []
         return f"{digest(SCRIPTS / script, ROOT, families)} {digest_of_pins(environment(wildcards), ROOT / 'envs')}"
 
     return value

@@ -16,10 +16,12 @@ def own_files(path):
     return [str(file) for file in sorted(path.iterdir()) if file.is_file()] if path.is_dir() else [str(path)]
 
 
-def training_start(wildcards):
-    """The checkpoint that a training run starts from, where it does not start from nothing."""
-    start = CONFIG[wildcards.policy].trainings[wildcards.training]["settings"].get("start")
-    return f"{start}/policy.json" if start else []
+def training_files(wildcards):
+    """The checkpoint that a training run starts from, if it starts from one, and what it learns from."""
+    policy = CONFIG[wildcards.policy]
+    settings = policy.trainings[wildcards.training]["settings"]
+    start = [f"{settings['start']}/policy.json"] if "start" in settings else []
+    return [*start, *policy.family.lessons(settings)]
 
 
 def source_block(wildcards):
@@ -30,7 +32,7 @@ def source_inputs(wildcards):
     """A rollout needs its policy; an import its file; a dataset what is said of it."""
     block = source_block(wildcards)
     if "dataset" in block:
-        return dataset_files(block["dataset"])
+        return meta_files(block["dataset"])
     if "import" in block:
         return block["import"][int(wildcards.part.split("-")[1])]
     return template("checkpoint").format(policy=wildcards.policy, checkpoint=block["checkpoint"])

@@ -116,7 +116,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--capture", required=True, type=Path, help="folder of the capture that sets the scale")
     parser.add_argument("--sae", default=[], action="append", help="SITE=FOLDER of an SAE whose latents are steered")
     parser.add_argument("--labels", default=[], action="append", help="NAME=FOLDER of a label set for directions")
-    parser.add_argument("--row-space", default="step", help="of the sites, as the capture names it")
+    parser.add_argument("--row-space", help="of the sites, as the capture names it; its only one if left out")
     parser.add_argument("--block", required=True, type=json.loads, help="JSON: the block of config.yaml, complete")
     parser.add_argument("--code", default="", help="digest of the code: other code's unfinished work is dropped")
     parser.add_argument("--threads", type=int, default=1, help="processes side by side; they change no number")

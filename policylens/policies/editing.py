@@ -10,7 +10,21 @@ from torch import Tensor
 from policylens.errors import UserError
 from policylens.policies.heads import Heads
 from policylens.policies.protocol import Batch, Carry, Edit, Pass, Policy, Stage
-from policylens.policies.sites import Site
+from policylens.policies.sites import TOKEN_KINDS, Site
+
+
+class OnKinds:
+    """An edit of tokens of some kinds alone; all others stay as they are. kinds: names of TOKEN_KINDS."""
+
+    def __init__(self, edit: Edit, kinds: Sequence[str]) -> None:
+        unknown = [kind for kind in kinds if kind not in TOKEN_KINDS]
+        if unknown or not kinds:
+            raise UserError(f"there is no kind of token {unknown[0] if unknown else ''!r}; there are: {TOKEN_KINDS}")
+        self.edit, self.kinds = edit, tuple(kinds)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, tokens, d) -> the same shape; where it counts is for :meth:`Policy.run` to say."""
+        return self.edit(x)
 
 
 class Edited(Policy):
@@ -86,4 +100,10 @@ class Edited(Policy):
 
 
 def _one_after_the_other(first: Edit, second: Edit) -> Edit:
-    return lambda x: second(first(x))
+    def both(x: Tensor) -> Tensor:
+        return second(first(x))
+
+    kinds = getattr(first, "kinds", None)
+    if kinds != getattr(second, "kinds", None):
+        raise UserError("two edits at one site must be of the same kinds of tokens")
+    return both if kinds is None else OnKinds(both, kinds)

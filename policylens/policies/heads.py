@@ -93,4 +93,37 @@ class Gaussian:
         return (0.5 * shift**2 + other.log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
-Heads = Discrete | Gaussian
+@dataclass(frozen=True)
+class Flow:
+    """Actions drawn by flow matching from given noise: a plan of several steps ahead.
+
+    actions: (n, chunk, actions), normalised, as the network gives them: their spread over the data is about 1. What
+    two policies draw from the same noise is compared as if each were the mean of a normal distribution of standard
+    deviation 1: a distance between plans, in the unit of the KL of such distributions.
+    """
+
+    actions: Tensor
+    kind = "flow"
+
+    def outputs(self) -> dict[str, Tensor]:
+        """actions: (n, chunk * actions), normalised."""
+        return {"actions": self.actions.flatten(1)}
+
+    def rows(self, index: Tensor) -> Flow:
+        """The plans of some rows."""
+        return Flow(self.actions[index])
+
+    def divergence(self, other: Flow) -> Tensor:
+        """Half the squared distance of the plans, mean over their steps, (n,), in nats of unit normal distributions."""
+        return 0.5 * (self.actions - other.actions).square().sum(-1).mean(-1)
+
+    def agreement(self, other: Flow) -> Tensor:
+        """Whether the first actions differ by less than 0.1 in every coordinate, (n,) bool."""
+        return ((self.actions - other.actions)[:, 0].abs() < 0.1).all(-1)
+
+    def loss(self, other: Flow) -> Tensor:
+        """-log-density of this plan around the other's, mean over steps, (n,), in nats."""
+        return self.divergence(other) + 0.5 * self.actions.shape[-1] * math.log(2 * math.pi)
+
+
+Heads = Discrete | Gaussian | Flow

@@ -19,7 +19,7 @@ from torch import Tensor
 from policylens.errors import UserError
 from policylens.policies import registry
 from policylens.policies.heads import Heads
-from policylens.policies.sites import Site
+from policylens.policies.sites import TOKEN_KINDS, Site
 
 Carry = dict[str, Any]
 Batch = Mapping[str, Any]
@@ -33,11 +33,28 @@ class Stage:
     site: where it ends.
     key: the carry's entry that is the site's activation, (n, *inner, width).
     forward: carry before -> carry after. It must not change the carry it is given, nor tensors in it.
+    tokens: the carry's entry that says what the site's positions are (:class:`Tokens`), where it has such.
+    repeated: whether a pass comes by the site several times, as an iterative head does at each denoising step. There is
+        one stage for each time, with (n, *inner[1:], width) at `key`; reads are stacked along the first inner axis.
     """
 
     site: Site
     key: str
     forward: Callable[[Carry], Carry]
+    tokens: str | None = None
+    repeated: bool = False
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the positions of a site are. kinds, ids: (n, tokens) integers.
+
+    kinds: index into `policylens.policies.sites.TOKEN_KINDS`, or -1 for padding, which nothing reads. ids: of the
+    vocabulary, or -1 where a position is no word.
+    """
+
+    kinds: Tensor
+    ids: Tensor
 
 
 @dataclass
@@ -48,7 +65,8 @@ class Pass:
     value: (n,) the policy's own value estimate in its own units, or None if it has none.
     state: recurrent state after the run, or None.
     reads: activation per site read, (n, *inner, width).
-    cache: carry per site read; give one back as `resume=(site, cache)`.
+    cache: carry per site read; give one back as `resume=(site, cache)`. A repeated site has none.
+    tokens: per site read that has such, what its positions are.
     """
 
     heads: Heads | None = None
@@ -56,6 +74,7 @@ class Pass:
     state: Any = None
     reads: dict[str, Tensor] = field(default_factory=dict)
     cache: dict[str, Carry] = field(default_factory=dict)
+    tokens: dict[str, Tokens] = field(default_factory=dict)
 
 
 class Policy:
@@ -110,10 +129,13 @@ class Policy:
         batch: observations with a common leading axis n; not needed with `resume`.
         state: recurrent state, or None at the start of an episode.
         read: sites whose activations (after any edit) and carries are returned.
-        edit: per site a function from its activation to a replacement of the same shape.
+        edit: per site a function from its activation to a replacement of the same shape; at a repeated site it is
+            called each time. An edit with an attribute `kinds` (:class:`policylens.policies.editing.OnKinds`) changes
+            tokens of these kinds alone.
         resume: (site, cache of an earlier pass): start right after that site instead of at the
             observations. The site itself can still be edited and read.
-        stop_after: return as soon as this site has been computed; heads, value and state are then None.
+        stop_after: return as soon as this site has been computed (for the last time); heads, value and state are then
+            None.
 
         Raises UserError for a site that the policy does not have, or one that this run does not come by: it lies
         before the point of resumption, or after the site to stop at.
@@ -121,24 +143,23 @@ class Policy:
         edit = dict(edit or {})
         read = set(read)
         first = 0 if resume is None else self._position(resume[0])
-        last = len(self.stages) - 1 if stop_after is None else self._position(stop_after)
+        last = len(self.stages) - 1 if stop_after is None else self._last_position(stop_after)
         self._check_reachable([*read, *edit, *([stop_after] if stop_after else [])], first, last)
-        result = Pass()
+        result, repeats = Pass(), {}
         if resume is None and batch is None:
             raise UserError("a run needs a batch of observations, or a cache to resume from")
         carry = self.begin(batch, state) if resume is None else kept_carry(resume)
-        for number, stage in enumerate(self.stages[first:]):
+        for number, stage in enumerate(self.stages[first : last + 1]):
             if resume is None or number > 0:
                 carry = stage.forward(carry)
             name = stage.site.name
             if name in edit:
-                carry = {**carry, stage.key: edited(carry[stage.key], edit[name], name)}
+                carry = {**carry, stage.key: edited(carry[stage.key], edit[name], name, _tokens(stage, carry))}
             if name in read:
-                result.reads[name] = carry[stage.key]
-                result.cache[name] = carry
-            if name == stop_after:
-                return result
-        result.heads, result.value, result.state = self.finish(carry)
+                _note(result, repeats, stage, carry)
+        result.reads |= {name: torch.stack(values, dim=1) for name, values in repeats.items()}
+        if stop_after is None:
+            result.heads, result.value, result.state = self.finish(carry)
         return result
 
     def affine(self, site: str) -> tuple[str, Tensor] | None:
@@ -159,6 +180,10 @@ class Policy:
                 return position
         raise UserError(f"the policy has no site {site!r}; it has {', '.join(self.sites)}")
 
+    def _last_position(self, site: str) -> int:
+        self._position(site)
+        return max(position for position, stage in enumerate(self.stages) if stage.site.name == site)
+
     def _check_reachable(self, sites: Iterable[str], first: int, last: int) -> None:
         for site in sites:
             position = self._position(site)
@@ -168,6 +193,21 @@ class Policy:
                 )
             if position > last:
                 raise UserError(f"site {site!r} is computed after {self.stages[last].site.name!r}, where the run stops")
+
+
+def _tokens(stage: Stage, carry: Carry) -> Tokens | None:
+    return None if stage.tokens is None else carry[stage.tokens]
+
+
+def _note(result: Pass, repeats: dict[str, list[Tensor]], stage: Stage, carry: Carry) -> None:
+    """Keep what a stage that is read holds."""
+    name, tokens = stage.site.name, _tokens(stage, carry)
+    if tokens is not None:
+        result.tokens[name] = tokens
+    if stage.repeated:
+        repeats.setdefault(name, []).append(carry[stage.key])
+    else:
+        result.reads[name], result.cache[name] = carry[stage.key], carry
 
 
 def carry_of_rows(carry: Mapping[str, Any], rows: Tensor, count: int) -> Carry:
@@ -180,6 +220,8 @@ def carry_of_rows(carry: Mapping[str, Any], rows: Tensor, count: int) -> Carry:
     def taken(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: taken(part) for name, part in value.items()}
+        if isinstance(value, Tokens):
+            return Tokens(taken(value.kinds), taken(value.ids))
         if not hasattr(value, "shape") or tuple(value.shape[:1]) != (count,):
             return value
         return value[rows.to(value.device)] if isinstance(value, Tensor) else value[rows.cpu().numpy()]
@@ -194,6 +236,8 @@ def joined_carries(carries: Sequence[Mapping[str, Any]], counts: Sequence[int]) 
         first = values[0]
         if isinstance(first, Mapping):
             return {name: joined([value[name] for value in values]) for name in first}
+        if isinstance(first, Tokens):
+            return Tokens(joined([value.kinds for value in values]), joined([value.ids for value in values]))
         if not hasattr(first, "shape") or any(tuple(v.shape[:1]) != (n,) for v, n in zip(values, counts, strict=True)):
             return first
         return torch.cat(list(values)) if isinstance(first, Tensor) else np.concatenate(list(values))
@@ -210,10 +254,11 @@ def kept_carry(resume: tuple[str, Mapping[str, Carry]]) -> Carry:
     return cache[site]
 
 
-def edited(activation: Tensor, edit: Edit, site: str) -> Tensor:
+def edited(activation: Tensor, edit: Edit, site: str, tokens: Tokens | None = None) -> Tensor:
     """The edit's replacement of an activation, in the activation's precision; UserError if its shape differs.
 
-    The edit gets a copy and may change it in place: the activation itself may be kept in a cache.
+    The edit gets a copy and may change it in place: the activation itself may be kept in a cache. Where the edit is of
+    some kinds of tokens, the others stay as they are.
     """
     replacement = edit(activation.clone())
     if not isinstance(replacement, Tensor) or replacement.shape != activation.shape:
@@ -221,4 +266,16 @@ def edited(activation: Tensor, edit: Edit, site: str) -> Tensor:
         raise UserError(
             f"the edit at site {site!r} returned {got} where the activation has shape {tuple(activation.shape)}"
         )
-    return replacement.to(activation.dtype)
+    replacement = replacement.to(activation.dtype)
+    kinds = getattr(edit, "kinds", None)
+    if kinds is None:
+        return replacement
+    if tokens is None:
+        raise UserError(f"the positions of site {site!r} are of no kind: an edit of some kinds does not fit there")
+    return torch.where(of_kinds(tokens.kinds, kinds)[..., None], replacement, activation)
+
+
+def of_kinds(kinds: Tensor, wanted: Iterable[str]) -> Tensor:
+    """Which positions are of the wanted kinds (names of TOKEN_KINDS): kinds (n, tokens) -> bool (n, tokens)."""
+    codes = torch.tensor([TOKEN_KINDS.index(name) for name in wanted], device=kinds.device)
+    return torch.isin(kinds, codes)

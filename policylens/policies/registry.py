@@ -32,9 +32,8 @@ def family(name: str) -> Family:
 
 
 def room(name: str, part: str) -> ModuleType:
-    """One module of a family's folder: "policy", "environment", "labels", "training", "strength", "returns"..."""
-    family(name)
-    return importlib.import_module(f"policylens.policies.{name}.{part}")
+    """One module of a family's folder, or of the one whose rooms it shares: "policy", "environment", "labels"..."""
+    return importlib.import_module(f"policylens.policies.{family(name).rooms or name}.{part}")
 
 
 def require(name: str, capability: str, wanted_by: str) -> None:

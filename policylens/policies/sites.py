@@ -22,6 +22,15 @@ class RowSpace:
 
 STEP = RowSpace("step")
 
+TOKEN_KINDS = ("image", "language", "state", "action")
+"""What tokens are; a store's coordinate `kind` is the index."""
+
+TOKEN = RowSpace("token", ("episode", "step", "split", "token", "kind", "token_id"))
+"""One row per token of a frame: `token` is its position, `token_id` the word (-1 where it is none)."""
+
+DENOISED_TOKEN = RowSpace("denoised_token", (*TOKEN.coordinates, "denoise"))
+"""One row per token and denoising step of a frame."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -33,6 +42,7 @@ class Site:
     inner: dimensions between the leading axis and the width, outermost first, e.g. (("y", 8), ("x", 8))
         for a convolutional layer, whose SAE rows are then (step, y, x).
     description: one line for people.
+    dead_end: whether nothing after it reads it: it can be captured, and editing it changes nothing.
     """
 
     name: str
@@ -40,6 +50,7 @@ class Site:
     row_space: RowSpace = STEP
     inner: tuple[tuple[str, int], ...] = field(default=())
     description: str = ""
+    dead_end: bool = False
 
     @property
     def row_shape(self) -> tuple[int, ...]:

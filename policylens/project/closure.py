@@ -85,7 +85,7 @@ def _stamp(path: str) -> _Stamp | None:
 def _family_modules(root: Path, family: str) -> list[str]:
     base = os.path.abspath(root)
     folder = Path(base) / "policylens" / "policies" / family
-    if not (folder / "family.py").is_file():
+    if not folder.is_dir():
         raise UserError(f"{folder}: there is no policy family {family} (a folder with family.py)")
     packages = _module_files(base, ("policylens", "policies", family))
     return packages + [str(path) for path in folder.rglob("*.py")]

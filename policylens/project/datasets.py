@@ -14,6 +14,7 @@ from policylens.datasets.location import INFO, folder_of
 from policylens.datasets.naming import array_names
 from policylens.errors import UserError
 
+RECORD = "policylens.json"
 META = ("*.json", "*.jsonl", "tasks.parquet", "episodes/**/*.parquet")
 
 
@@ -40,14 +41,15 @@ def check_dataset(block: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}: {block['parts']} parts cannot hold {episodes} whole episodes")
 
 
-def dataset_files(own: Mapping[str, Any]) -> list[str]:
+def meta_files(own: Mapping[str, Any]) -> list[str]:
     """The files that a dataset's content shows in: of its meta folder, statistics among them.
 
-    Of one that the workflow makes, only info.json can be named before it is there; of one on the hub none.
+    Of one that the workflow makes these are its rule's outputs, of which RECORD tells what it was made from; of one on
+    the hub there are none.
     """
     folder = folder_of(own)
     if folder is None:
         return []
     if is_built(folder):
-        return [str(folder / INFO)]
+        return [str(folder / INFO), str(folder / RECORD)]
     return sorted({str(path) for pattern in META for path in (folder / "meta").glob(pattern)})
