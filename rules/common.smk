@@ -12,6 +12,8 @@ from policylens.project.circuits import splits_of, traced_settings
 from policylens.policies.family import DISTURBANCE, DIVERGENCE
 from policylens.project.closure import digest
 from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config, parsed
+from policylens.ffn.patterns import matching
+from policylens.project.ffn import PROBED, RECORDED, part_of
 from policylens.project.interventions import own_settings, phase_options, sweep_and_member
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins

@@ -33,6 +33,7 @@ class Site:
     inner: dimensions between the leading axis and the width, outermost first, e.g. (("y", 8), ("x", 8))
         for a convolutional layer, whose SAE rows are then (step, y, x).
     description: one line for people.
+    layer: number of the layer that it belongs to, as its stack's own names count; None where there are no layers.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Site:
     row_space: RowSpace = STEP
     inner: tuple[tuple[str, int], ...] = field(default=())
     description: str = ""
+    layer: int | None = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from policylens.policies.family import DIVERGENCE, Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.circuits import circuit_settings
 from policylens.project.correlations import correlation_settings
+from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
 from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.steering import steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
@@ -56,7 +57,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths, interventions, circuits, correlations, steerings.
+    trainings, strengths, interventions, circuits, correlations, ffns, steerings.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -84,7 +85,11 @@ class PolicyBlock:
         self.interventions = {
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
-        self.steerings = {key: steering_settings(value, seed) for key, value in block.get("steering", {}).items()}
+        self.ffns = {key: ffn_settings(value, seed) for key, value in block.get("ffn", {}).items()}
+        self.steerings = {
+            key: with_cluster_sites(steering_settings(value, seed), self.ffns, f"{self.where}.steering.{key}")
+            for key, value in block.get("steering", {}).items()
+        }
         self.circuits = {key: circuit_settings(value, seed) for key, value in block.get("circuits", {}).items()}
         self.correlations = {
             key: correlation_settings(value, seed) for key, value in block.get("correlations", {}).items()
@@ -134,6 +139,7 @@ RULES = (
     "analyse_steering",
     "capture",
     "capture_prunable",
+    "cluster_ffn",
     "collect_examples",
     "compare_saes",
     "correlate",
@@ -152,6 +158,8 @@ RULES = (
     "measure_return",
     "measure_strength",
     "plot_learning_rates",
+    "probe_ffn",
+    "project_ffn",
     "publish_sae",
     "record_source",
     "steer",
@@ -282,6 +290,7 @@ def _check_policy(policy: PolicyBlock) -> None:
         "interventions": (policy.interventions, _check_intervention),
         "circuits": (policy.circuits, _check_circuit),
         "correlations": (policy.correlations, _check_correlation),
+        "ffn": (policy.ffns, check_ffn),
         "steering": (policy.steerings, _check_steering),
     }.items():
         for name, block in blocks.items():
