@@ -66,7 +66,8 @@ def cluster(points: np.ndarray, count: int, seed: int, restarts: int = RESTARTS)
     """Points (n, d) in `count` clusters. UserError if there are not at least twice as many points."""
     if len(points) < 2 * count:
         raise UserError(
-            f"{len(points)} units cannot be put into {count} clusters; ask for fewer, or keep more units (top_k_per_layer)"
+            f"{len(points)} units cannot be put into {count} clusters; ask for fewer, or keep more units by "
+            "top_k_per_layer"
         )
     return Clustered(points, k_means(points, count, seed, restarts), count, seed, restarts)
 
@@ -88,8 +89,9 @@ def separation(found: Clustered, clouds: int = CLOUDS) -> dict[str, Any]:
     """How well separated the clusters are, beside those of points without any, clustered the same way.
 
     cloud: one normal cloud with the points' mean, covariance and lengths. isotropic: random directions of the points'
-    lengths. p: of a mean silhouette, or a share explained, at least as large. separated: both p of the cloud are at most
-    .05; the isotropic null is easy to beat, since no set of vectors that a network has learnt fills all directions alike.
+    lengths. p: of a mean silhouette, or a share explained, at least as large. separated: both p of the cloud are at
+    most .05; the isotropic null is easy to beat, since vectors that a network has learnt do not fill all directions
+    alike.
     """
     own = _statistics(found.points, found.labels, found.count)
     nulls: dict[str, dict[str, Any]] = {}

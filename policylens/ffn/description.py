@@ -21,8 +21,8 @@ Record = Mapping[str, Any]
 def described(records: Sequence[Record], found: Clustered) -> list[dict[str, Any]]:
     """clusters.json: a cluster per entry, the largest first.
 
-    token_summary: tokens by the sum of their logits over the members in whose lists they stand, over the cluster's size.
-    nearest: the members closest to the centre. spread: root mean square distance of members to it.
+    token_summary: tokens by the sum of their logits over the members in whose lists they stand, over the cluster's
+    size. nearest: the members closest to the centre. spread: root mean square distance of members to it.
     """
     own = silhouettes(found.points, found.labels)
     distances = np.linalg.norm(found.points - found.centres[found.labels], axis=1)

@@ -41,7 +41,8 @@ def check_records(records: Any, source: Path | str) -> None:
     if len(lengths) > 1:
         (one, first), (other, second) = list(lengths.items())[:2]
         raise UserError(
-            f"{source}: value_vector of record {first} holds {one} numbers, of record {second} {other}; all must be alike"
+            f"{source}: value_vector of record {first} holds {one} numbers, of record {second} {other}; "
+            "all must be alike"
         )
 
 

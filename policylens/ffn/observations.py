@@ -19,9 +19,9 @@ TEXT_BYTES = 256
 ALIASES = {"instruction": "prompt"}
 """Array of an observation -> what it is called where its own name is not there."""
 REWRITE = (
-    "python -c \"import sys, numpy as np; d = np.load(sys.argv[1], allow_pickle=True)['arr_0'].item(); flat = lambda d, "
-    "at='': {k: v for n, x in d.items() for k, v in (flat(x, at + n + '/') if isinstance(x, dict) else {at + n: "
-    'np.asarray(x)}).items()}; np.savez(sys.argv[1], **flat(d))" FILE'
+    "python -c \"import sys, numpy as np; d = np.load(sys.argv[1], allow_pickle=True)['arr_0'].item(); flat = "
+    "lambda d, at='': {k: v for n, x in d.items() for k, v in (flat(x, at + n + '/') if isinstance(x, dict) else "
+    '{at + n: np.asarray(x)}).items()}; np.savez(sys.argv[1], **flat(d))" FILE'
 )
 """What turns a file with a pickled dict into one of plain arrays; run by its owner, who knows where it is from."""
 

@@ -113,7 +113,10 @@ class Strengths:
 
 
 def check_units(policy: Policy, sites: Sequence[str]) -> list[Site]:
-    """The sites in the order of computation; UserError for one that has no value vectors, and for a recurrent policy."""
+    """The sites in the order of computation.
+
+    UserError for one that has no value vectors, and for a recurrent policy.
+    """
     if policy.recurrent:
         raise UserError("the policy is recurrent: rows cannot be run without the states of the steps before them")
     if unknown := [name for name in sites if name not in policy.sites]:
@@ -136,7 +139,8 @@ def probe(
     """Run the policy over batches up to the last site and note how strongly every unit answers.
 
     minimum: what `share_above` counts. total: number of batches, where known. A site is looked at as the pass comes by
-    it, so that at no time more than one site's activation is kept. Raises UserError for activations that are not finite.
+    it, so that at no time more than one site's activation is kept. Raises UserError for activations that are not
+    finite.
     """
     found = {site.name: Strengths(site.width, minimum) for site in sites}
     last = sites[-1].name

@@ -21,8 +21,8 @@ def top_tokens(vectors: Tensor, unembedding: Tensor, k: int, chunk: int = CHUNK)
     """
     if vectors.shape[1] != unembedding.shape[1]:
         raise UserError(
-            f"value vectors have {vectors.shape[1]} numbers, the unembedding's rows {unembedding.shape[1]}: these units "
-            "do not write into the stream that the vocabulary is read from; choose other sites, or leave out `projection`"
+            f"value vectors have {vectors.shape[1]} numbers, the unembedding's rows {unembedding.shape[1]}: these "
+            "units do not write into the stream that the vocabulary is read from; choose other sites"
         )
     if k > len(unembedding):
         raise UserError(f"{k} tokens are wanted of a vocabulary of {len(unembedding)}; ask for fewer")
@@ -47,9 +47,4 @@ def top_tokens(vectors: Tensor, unembedding: Tensor, k: int, chunk: int = CHUNK)
 @torch.no_grad()
 def mean_embeddings(ids: Tensor, embedding: Tensor) -> Tensor:
     """(n, d) float32: mean embedding of each row's tokens. ids: (n, k). embedding: (v, d)."""
-    own = ids.to(embedding.device)
-    return (
-        torch.stack([embedding[row].float().mean(0) for row in own]).cpu()
-        if len(own)
-        else torch.empty((0, embedding.shape[1]))
-    )
+    return torch.stack([embedding[row].float().mean(0) for row in ids.to(embedding.device)]).cpu()

@@ -20,7 +20,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Choice:
-    """top_k_per_layer: at most so many units of each site. minimum: of their max |a|. layers: numbers; empty for all."""
+    """top_k_per_layer: at most so many units of each site. minimum: of their max |a|. layers: numbers; () for all."""
 
     top_k_per_layer: int = 32
     minimum: float = 0.0

@@ -15,8 +15,8 @@ def verdict(record: Record) -> str:
     separation, stability = record["separation"], record["stability"]
     null = separation["nulls"]["cloud"]
     found = (
-        f"Mean silhouette {separation['silhouette']:.3g} (95% of single clouds: up to {null['silhouette']['high']:.3g}, p "
-        f"{null['silhouette']['p']:.2g}), share explained {separation['explained']:.3g} (up to "
+        f"Mean silhouette {separation['silhouette']:.3g} (95% of single clouds: up to "
+        f"{null['silhouette']['high']:.3g}, p {null['silhouette']['p']:.2g}), share explained {separation['explained']:.3g} (up to "
         f"{null['explained']['high']:.3g}, p {null['explained']['p']:.2g}); adjusted Rand index between halves of the "
         f"units {stability['halves']['mean']:.3g} (clouds: up to {stability['cloud']['high']:.3g}), between seeds "
         f"{stability['seeds']['mean']:.3g}."
@@ -25,7 +25,7 @@ def verdict(record: Record) -> str:
         return f"The units fall into clusters. {found}"
     if separation["separated"]:
         return f"The units are more clustered than one cloud, but not into these clusters reliably. {found}"
-    return f"No clusters beyond those that one cloud of vectors would show: the groups are a way of sorting. {found}"
+    return f"Not shown to be more than one cloud of vectors, sorted into groups. {found}"
 
 
 def summary(record: Record, clusters: Sequence[Record]) -> str:

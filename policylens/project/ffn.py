@@ -1,4 +1,4 @@
-"""Blocks of FFN clustering in config.yaml: defaults, checks against the policy's other blocks. Free of heavy imports."""
+"""Blocks of FFN clustering in config.yaml: defaults, and checks against other blocks. Free of heavy imports."""
 
 from __future__ import annotations
 

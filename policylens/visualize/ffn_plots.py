@@ -27,10 +27,10 @@ def map_of_units(
     space = "value vectors" if record["settings"]["space"] == "weight" else "mean embeddings of top tokens"
     sites = [site["name"] for site in record["sites"]]
     where = ", ".join(sites) if len(sites) <= 2 else f"{sites[0]} to {sites[-1]} ({len(sites)} sites)"
-    separation = record["separation"]
+    own, null = (part["silhouette"] for part in (record["separation"], record["separation"]["nulls"]["cloud"]))
     note = (
         f"{where}: {record['units']} units by their {space}, {len(clusters)} clusters; mean silhouette "
-        f"{separation['silhouette']:.3f}, of single clouds up to {separation['nulls']['cloud']['silhouette']['high']:.3f}"
+        f"{own:.3f}, of single clouds up to {null['high']:.3f}"
     )
     title = f"FFN units: {record['policy']} / {record['checkpoint']} / {record['ffn']}"
     with drawing(path, 8.6, 5.4, title, note) as figure:
@@ -56,12 +56,13 @@ def map_of_units(
 
 
 def _named(one: Record) -> str:
-    """Number and size of a cluster, and its first tokens as they can be drawn: without signs that fonts lack or markup."""
+    """Number and size of a cluster, and its first tokens."""
     tokens = [_drawable(entry["token"]) for entry in one["token_summary"][:TOKENS]]
     said = ", ".join(token for token in tokens if token)
     return f"{one['cluster_id']}: {one['size']}" + (f" ({said})" if said else "")
 
 
 def _drawable(token: str) -> str:
+    """Without signs that the font lacks, and without markup."""
     text = token.replace("\u2581", " ").strip()
     return "".join(sign for sign in text if sign.isprintable() and sign != "$" and ord(sign) < 0x250)[:12]
