@@ -74,6 +74,19 @@ def unit_of(member: Record | Sequence[int]) -> tuple[int, int]:
     return layer, unit
 
 
+def units_of(path: Path, cluster: int) -> dict[str, list[int]]:
+    """Site -> numbers of a cluster's units, ascending. UserError without the cluster, or members that name no site."""
+    found = {one["cluster_id"]: one["members"] for one in read_clusters(path)}
+    if cluster not in found:
+        raise UserError(f"{path}: there is no cluster {cluster}; there are {', '.join(map(str, found))}")
+    units: dict[str, list[int]] = {}
+    for member in found[cluster]:
+        if not isinstance(member, Mapping) or "site" not in member:
+            raise UserError(f"{path}: the members of cluster {cluster} name no site; cluster the records here")
+        units.setdefault(member["site"], []).append(member["neuron_index"])
+    return {site: sorted(numbers) for site, numbers in sorted(units.items())}
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
     """Records of a file; UserError if it holds something else."""
     records = read_json(path)

@@ -13,12 +13,14 @@ Record = Mapping[str, Any]
 def verdict(record: Record) -> str:
     """Whether there are clusters at all, in a sentence or two. record: analysis.json."""
     separation, stability = record["separation"], record["stability"]
-    null = separation["nulls"]["cloud"]
+    null, clouds = separation["nulls"]["cloud"], stability["cloud"]
+    told = {
+        name: f"{separation[name]:.3g} (95% of single clouds: up to {null[name]['high']:.3g}, p {null[name]['p']:.2g})"
+        for name in ("silhouette", "explained")
+    }
     found = (
-        f"Mean silhouette {separation['silhouette']:.3g} (95% of single clouds: up to "
-        f"{null['silhouette']['high']:.3g}, p {null['silhouette']['p']:.2g}), share explained {separation['explained']:.3g} (up to "
-        f"{null['explained']['high']:.3g}, p {null['explained']['p']:.2g}); adjusted Rand index between halves of the "
-        f"units {stability['halves']['mean']:.3g} (clouds: up to {stability['cloud']['high']:.3g}), between seeds "
+        f"Mean silhouette {told['silhouette']}, share explained {told['explained']}; adjusted Rand index between "
+        f"halves of the units {stability['halves']['mean']:.3g} (clouds: up to {clouds['high']:.3g}), between seeds "
         f"{stability['seeds']['mean']:.3g}."
     )
     if separation["separated"] and stability["stable"]:

@@ -541,7 +541,7 @@ def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
         raise UserError(f"{where}: needs the policy behind the activations, but {block['capture']!r} is imported")
     _check_saes(policy, where, block["saes"])
     if not steered_sites(block):
-        raise UserError(f"{where}: there is nothing to steer; name saes or directions")
+        raise UserError(f"{where}: there is nothing to steer; name saes, directions, units or clusters")
     for site in steered_sites(block):
         _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
     for name, group in block.get("groups", {}).items():

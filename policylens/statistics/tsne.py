@@ -46,6 +46,7 @@ def neighbourhoods(points: np.ndarray, perplexity: float) -> np.ndarray:
 
     Normal weights whose width is found by bisection, row by row.
     """
+    points = np.asarray(points, np.float64)
     squares = (points**2).sum(1)
     distances = np.maximum(squares[:, None] - 2 * points @ points.T + squares, 0.0)
     np.fill_diagonal(distances, np.inf)
@@ -67,7 +68,7 @@ def neighbourhoods(points: np.ndarray, perplexity: float) -> np.ndarray:
 
 def _start(points: np.ndarray) -> np.ndarray:
     """The points on their two main axes, small; each axis points where its largest coordinate does."""
-    centred = points - points.mean(0)
+    centred = points - points.mean(0, dtype=np.float64)
     left, values, _ = np.linalg.svd(centred, full_matrices=False)
     places = np.zeros((len(points), 2))
     count = min(2, len(values))
