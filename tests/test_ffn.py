@@ -13,6 +13,7 @@ from ffn_made import SITES, Speaking, blobs, numbered, record
 from franka_small import observations, small_policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import run_python
 from support import clear_line, refused
 
 from policylens.ffn.files import check_clusters, check_records, describe_file
@@ -282,17 +283,22 @@ def test_files_that_are_no_observations_are_refused(tmp_path):
         read_observation(tmp_path / "gone.npz", ("state",), {})
 
 
-def test_a_hidden_pickle_is_refused_with_the_way_to_rewrite_it(tmp_path):
-    """As np.savez of a dict makes it: the published recipe's own files."""
+@pytest.mark.parametrize("way", ["line", "page"])
+def test_a_hidden_pickle_is_refused_with_the_way_to_rewrite_it(tmp_path, way, monkeypatch):
+    """As np.savez of a dict makes it: the published recipe's own files. way: the error's line, or the manual's."""
     path = tmp_path / "batch.npz"
     np.savez_compressed(
         path, {"image": {"base": np.ones((2, 2, 3), np.uint8)}, "state": [1.0, 1.0, 1.0], "prompt": "go"}
     )
     with refused("batch.npz", "pickled", "rewrite"):
         read_observation(path, ("state",), {})
-    command = shlex.split(REWRITE)
-    assert command[-1] == "FILE"
-    subprocess.run([sys.executable, *command[1:-1], str(path)], check=True)
+    if way == "line":
+        command = shlex.split(REWRITE)
+        assert command[-1] == "FILE"
+        subprocess.run([sys.executable, *command[1:-1], str(path)], check=True)
+    else:
+        monkeypatch.setattr(sys, "argv", ["rewrite", str(path)])
+        run_python("ffn.md")
     found = read_observation(path, ("base", "state", "instruction"), {})
     assert found["base"].shape == (2, 2, 3)
     assert found["state"].tolist() == [1, 1, 1]
