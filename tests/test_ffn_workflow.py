@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from ffn_made import SITES, Speaking, numbered
 from franka_small import observations, small_checkpoint
 from project import Project
 from support import SPLIT, refused, run_here, tree
@@ -12,10 +13,16 @@ from support import SPLIT, refused, run_here, tree
 from policylens.capture.imports import import_rollout
 from policylens.capture.sources import write_source
 from policylens.capture.splits import write_splits
+from policylens.ffn.clusters import cluster, points_of
+from policylens.ffn.files import vectors_of
+from policylens.ffn.probe import check_units
+from policylens.ffn.probe import probe as probe_units
+from policylens.ffn.records import Choice, chosen_units
+from policylens.ffn.store import read_strengths, write_strengths
 from policylens.project.config import Config
 from policylens.project.ffn import PROBED, RECORDED, ffn_settings, part_of
 from policylens.project.paths import all_paths
-from policylens.stores.files import read_json, sha256_of_file
+from policylens.stores.files import read_json, sha256_of_file, write_json, write_tensors
 from policylens.stores.schemas import check_against
 
 BLOCK = {
@@ -210,3 +217,37 @@ def test_steering_a_cluster_asks_for_the_clustering(tmp_path):
     jobs = project.jobs("results/arm/small/steering/overwrite/index.json")
     wanted = ("probe_ffn", "project_ffn", "cluster_ffn", "steer")
     assert [jobs[rule] for rule in wanted] == [1, 1, 1, 1]
+
+
+def test_top_tokens_are_a_space_too(tmp_path):
+    """A policy with a vocabulary, whose units are put into clusters by what their tokens are."""
+    policy = Speaking(held=5)
+    sites = check_units(policy, SITES)
+    found = probe_units(policy, sites, numbered([observations(20)], 20), 0.0)
+    write_strengths(tmp_path / "activations.zarr", sites, found, {"minimum": 0.0})
+    strengths, attributes = read_strengths(tmp_path / "activations.zarr")
+    chosen = chosen_units(policy, strengths, attributes["sites"], Choice(10), {"top_k_tokens": 3})
+    write_json(tmp_path / "records.json", chosen.records)
+    write_tensors(tmp_path / "vectors.safetensors", {"weight": chosen.vectors, "semantic": chosen.semantic})
+    settings = {"space": "semantic", "count": 2, "clouds": 19, "restarts": 1, "keywords": ["open"]}
+    origin = {
+        "policy": "arm",
+        "checkpoint": "small",
+        "ffn": "mine",
+        "block": ffn_settings({**BLOCK, "clusters": settings}, 0),
+    }
+    words = ["--activations", tmp_path / "activations.zarr", "--records", tmp_path / "records.json"]
+    run_here("workflow_scripts/cluster_ffn.py", *words, "--origin", origin, "--out", tmp_path / "clusters.json")
+    analysis = read_json(tmp_path / "analysis.json")
+    assert analysis["tokens"]
+    assert len(analysis["ranking"]) == 2
+    labels = {
+        (one["layer_index"], one["neuron_index"]): cluster["cluster_id"]
+        for cluster in read_json(tmp_path / "clusters.json")
+        for one in cluster["members"]
+    }
+    own = cluster(points_of(chosen.semantic.numpy(), True), 2, 0, 1).labels
+    assert [labels[one["layer_index"], one["neuron_index"]] for one in chosen.records] == own.tolist()
+    write_tensors(tmp_path / "vectors.safetensors", {"weight": chosen.vectors[1:]})
+    with refused("19 vectors for 20 records"):
+        vectors_of(chosen.records, tmp_path, "weight")
