@@ -44,7 +44,7 @@ def strongest(arrays: Arrays, choice: Choice, by: str = "max_abs") -> np.ndarray
     """Units of one site by max |a|, the strongest first, of equals the smaller number; none below the minimum."""
     values = arrays[by]
     order = np.argsort(-values, kind="stable")[: choice.top_k_per_layer]
-    return order[(values[order] >= choice.minimum) & (values[order] >= 0)]
+    return order[values[order] >= choice.minimum]
 
 
 def chosen_units(
