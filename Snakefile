@@ -17,6 +17,8 @@ include: "rules/steering.smk"
 include: "rules/circuit_inputs.smk"
 include: "rules/circuits.smk"
 include: "rules/correlations.smk"
+include: "rules/ffn_inputs.smk"
+include: "rules/ffn.smk"
 
 
 report: "rules/captions/workflow.rst"

@@ -13,7 +13,7 @@ def main() -> None:
     """The command line's entry point."""
     parser = argparse.ArgumentParser(prog="policylens", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_paths, _plan, _verify, _sae, _contrast, _promote, _play):
+    for add in (_paths, _plan, _verify, _check_ffn, _sae, _contrast, _promote, _play):
         add(commands)
     arguments = parser.parse_args()
     console.main(lambda: arguments.run(arguments))
@@ -80,6 +80,19 @@ def _run_verify(arguments: argparse.Namespace) -> None:
             "above); delete them and build them again"
         )
     print(f"{arguments.path}: {len(findings)} stores and files are sound")
+
+
+def _check_ffn(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("check-ffn", help="whether a file of FFN records or clusters is well-formed")
+    parser.add_argument("file", type=Path, nargs="+", help="records.json or clusters.json, anybody's")
+    parser.set_defaults(run=_run_check_ffn)
+
+
+def _run_check_ffn(arguments: argparse.Namespace) -> None:
+    from policylens.ffn.files import describe_file
+
+    for path in arguments.file:
+        print(describe_file(path))
 
 
 def _sae(commands: argparse._SubParsersAction) -> None:

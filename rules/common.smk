@@ -14,6 +14,8 @@ from policylens.project.closure import digest
 from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config, parsed
 from policylens.project.contrasts import slices_of
 from policylens.project.datasets import meta_files
+from policylens.ffn.patterns import matching
+from policylens.project.ffn import PROBED, RECORDED, part_of
 from policylens.project.interventions import own_settings, phase_options, sweep_and_member
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins

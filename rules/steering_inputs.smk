@@ -21,8 +21,16 @@ def steered(wildcards):
         "parts": [template("capture_part").format(**names, part=part) for part in parts],
         "saes": list(saes_of(wildcards, block["saes"]).values()),
         "labels": labels,
+        "clusters": sorted(set(steered_clusters(wildcards).values())),
         "files": sorted({own["file"] for own in block.get("directions", {}).values() if "file" in own}),
     }
+
+
+def steered_clusters(wildcards):
+    """Name of each cluster that is steered -> the file that holds it."""
+    names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint}
+    own = steering_block(wildcards).get("clusters", {})
+    return {name: template("ffn_clusters").format(**names, ffn=one["ffn"]) for name, one in own.items()}
 
 
 def steering_arguments(wildcards):
@@ -31,6 +39,7 @@ def steering_arguments(wildcards):
     folder = os.path.dirname
     words = ["--checkpoint", folder(found["record"]), "--capture", folder(found["capture"])]
     words += sae_words(wildcards, block["saes"])
+    words += [word for name, path in steered_clusters(wildcards).items() for word in ("--clusters", f"{name}={path}")]
     for path in found["labels"]:
         words += ["--labels", f"{labelset_of(path)}={folder(path)}"]
     return words

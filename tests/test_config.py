@@ -122,6 +122,7 @@ def sound():
                     }
                 },
                 "interventions": {"causal": {"capture": "demo", "saes": {"block_1": "played/top"}, "modes": ["mean"]}},
+                "ffn": {"units": {"source": "games", "sites": ["block_1"]}},
                 "steering": {
                     "weaker": {
                         "capture": "demo",

@@ -22,6 +22,7 @@ from policylens.project.circuits import circuit_settings
 from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
 from policylens.project.datasets import check_dataset
+from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
 from policylens.project.interventions import intervention_settings, sweep_and_member
 from policylens.project.steering import steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
@@ -58,7 +59,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, contrasts, captures,
-    sweeps, trainings, strengths, interventions, circuits, correlations, steerings.
+    sweeps, trainings, strengths, interventions, circuits, correlations, ffns, steerings.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -87,7 +88,11 @@ class PolicyBlock:
         self.interventions = {
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
-        self.steerings = {key: steering_settings(value, seed) for key, value in block.get("steering", {}).items()}
+        self.ffns = {key: ffn_settings(value, seed) for key, value in block.get("ffn", {}).items()}
+        self.steerings = {
+            key: with_cluster_sites(steering_settings(value, seed), self.ffns, f"{self.where}.steering.{key}")
+            for key, value in block.get("steering", {}).items()
+        }
         self.circuits = {key: circuit_settings(value, seed) for key, value in block.get("circuits", {}).items()}
         self.correlations = {
             key: correlation_settings(value, seed) for key, value in block.get("correlations", {}).items()
@@ -139,6 +144,7 @@ RULES = (
     "capture",
     "capture_prunable",
     "catalog_contrasts",
+    "cluster_ffn",
     "collect_examples",
     "compare_saes",
     "correlate",
@@ -157,6 +163,8 @@ RULES = (
     "measure_return",
     "measure_strength",
     "plot_learning_rates",
+    "probe_ffn",
+    "project_ffn",
     "publish_sae",
     "record_source",
     "steer",
@@ -288,6 +296,7 @@ def _check_policy(policy: PolicyBlock) -> None:
         "interventions": (policy.interventions, _check_intervention),
         "circuits": (policy.circuits, _check_circuit),
         "correlations": (policy.correlations, _check_correlation),
+        "ffn": (policy.ffns, check_ffn),
         "steering": (policy.steerings, _check_steering),
     }.items():
         for name, block in blocks.items():
@@ -541,7 +550,7 @@ def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
         raise UserError(f"{where}: needs the policy behind the activations, but {block['capture']!r} is imported")
     _check_saes(policy, where, block["saes"])
     if not steered_sites(block):
-        raise UserError(f"{where}: there is nothing to steer; name saes or directions")
+        raise UserError(f"{where}: there is nothing to steer; name saes, directions, units or clusters")
     for site in steered_sites(block):
         _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
     for name, group in block.get("groups", {}).items():

@@ -39,6 +39,7 @@ WILDCARDS = (
     "steering",
     "circuit",
     "correlation",
+    "ffn",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
@@ -47,6 +48,7 @@ _SAE = _RUN + "/sae/{sweep}"
 _INTERVENTION = _RUN + "/interventions/{intervention}"
 _STEERING = _RUN + "/steering/{steering}"
 _CORRELATION = _RUN + "/correlations/{correlation}"
+_FFN = _RUN + "/ffn/{ffn}"
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,12 @@ PATHS = {
                  "the null, held-out scores; summary.txt, ranking.csv and heatmap.png stand beside it"),
         Template("correlation", _CORRELATION + "/index.json", "correlations: their sites and SAEs; across_sites.png "
                  "stands beside it"),
+        Template("ffn_activations", _FFN + "/activations.zarr/zarr.json", "how strongly every unit of feed-forward "
+                 "layers answers: max |activation| over rows and tokens, and where it was"),
+        Template("ffn_records", _FFN + "/records.json", "the strongest units of each layer, and the tokens that their "
+                 "value vectors project to; vectors.safetensors stands beside it"),
+        Template("ffn_clusters", _FFN + "/clusters.json", "these units in clusters; analysis.json (null, stability, "
+                 "keywords), clusters.html, tsne.png and summary.txt stand beside it"),
     )
 }  # fmt: skip
 
@@ -141,7 +149,18 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "catalog", "strength", "capture", "sweep", "intervention", "circuit", "correlation", "steering")
+    ends = (
+        "labels",
+        "catalog",
+        "strength",
+        "capture",
+        "sweep",
+        "intervention",
+        "circuit",
+        "correlation",
+        "steering",
+        "ffn_clusters",
+    )
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -173,6 +192,8 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "capture", {**at, "capture": capture}
         yield from (("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block))
     yield from _of_interventions(policy, checkpoint)
+    for ffn in policy.ffns:
+        yield from ((kind, {**at, "ffn": ffn}) for kind in ("ffn_activations", "ffn_records", "ffn_clusters"))
     for steering in policy.steerings:
         yield "steering_runs", {**at, "steering": steering}
         yield "steering", {**at, "steering": steering}
