@@ -38,6 +38,9 @@ WILDCARDS = (
     "steering",
     "circuit",
     "correlation",
+    "slice",
+    "direction",
+    "pair",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
@@ -46,6 +49,7 @@ _SAE = _RUN + "/sae/{sweep}"
 _INTERVENTION = _RUN + "/interventions/{intervention}"
 _STEERING = _RUN + "/steering/{steering}"
 _CORRELATION = _RUN + "/correlations/{correlation}"
+_DIRECTION = _RUN + "/directions/{direction}"
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,12 @@ PATHS = {
                  "the null, held-out scores; summary.txt, ranking.csv and heatmap.png stand beside it"),
         Template("correlation", _CORRELATION + "/index.json", "correlations: their sites and SAEs; across_sites.png "
                  "stands beside it"),
+        Template("slice", _RUN + "/slices/{slice}/index.json", "which rows of a capture show which concept; rows.zarr "
+                 "stands beside it"),
+        Template("direction_pair", _DIRECTION + "/{pair}/analysis.json", "the directions between two concepts and "
+                 "how reliable they are; directions.safetensors stands beside it"),
+        Template("direction", _DIRECTION + "/index.json", "directions: how those of several pairs lie to each other; "
+                 "summary.txt, pairwise_stats.json and the figures stand beside it"),
     )
 }  # fmt: skip
 
@@ -135,7 +145,7 @@ def all_paths(config: Config) -> Iterator[tuple[str, str]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep", "intervention", "circuit", "correlation", "steering")
+    ends = ("labels", "strength", "capture", "sweep", "intervention", "circuit", "correlation", "steering", "direction")
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -169,6 +179,10 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "steering", {**at, "steering": steering}
     yield from (("circuit", {**at, "circuit": circuit}) for circuit in policy.circuits)
     yield from _of_correlations(policy, checkpoint)
+    yield from (("slice", {**at, "slice": name}) for name in policy.slices)
+    for direction, block in policy.directions.items():
+        yield "direction", {**at, "direction": direction}
+        yield from (("direction_pair", {**at, "direction": direction, "pair": pair}) for pair in block["pairs"])
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}
