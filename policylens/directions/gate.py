@@ -47,16 +47,13 @@ def _check(name: str, found: Mapping[str, Any] | None, least: float | None, most
 
 def words(found: Mapping[str, Any]) -> str:
     """What failed, for people: "explained variance 0.21 [0.18, 0.25], at least 0.5 needed"."""
-    parts = []
-    for check in found["checks"]:
-        if check["passed"]:
-            continue
-        value = (
-            "not measured"
-            if check["value"] is None
-            else f"{check['value']:.3g} [{check['low']:.3g}, {check['high']:.3g}]"
-        )
-        bounds = [f"at least {check['least']:g}"] * (check["least"] is not None)
-        bounds += [f"at most {check['most']:g}"] * (check["most"] is not None)
-        parts.append(f"{PLAIN[check['quantity']]} {value}, {' and '.join(bounds)} needed")
-    return "; ".join(parts)
+    return "; ".join(_shortfall(check) for check in found["checks"] if not check["passed"])
+
+
+def _shortfall(check: Mapping[str, Any]) -> str:
+    ends = "" if check["low"] is None else f" [{check['low']:.3g}, {check['high']:.3g}]"
+    value = "was not measured" if check["value"] is None else f"{check['value']:.3g}{ends}"
+    bounds = [
+        f"{word} {check[end]:g}" for end, word in (("least", "at least"), ("most", "at most")) if check[end] is not None
+    ]
+    return f"{PLAIN[check['quantity']]} {value}, {' and '.join(bounds)} needed"
