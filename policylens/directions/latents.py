@@ -57,7 +57,9 @@ def _chances(
         return {}, {}
     null = contrast(cells, drawn[: permutations_of(len(alive), len(drawn))]) @ cells.sums[LATENT][:, alive]
     observed = difference[alive]
-    found = p_values(observed, null), max_statistic(observed, null)
+    centre = (observed + null.sum(0)) / (1 + len(null))  # as the maximum statistic centres
+    alone = p_values(np.abs(observed - centre), np.abs(null - centre), "greater")
+    found = alone, max_statistic(observed, null)
     return tuple(dict(zip(alive.tolist(), map(float, values), strict=True)) for values in found)
 
 
