@@ -326,7 +326,7 @@ def test_vectors_say_what_they_are_measured_in(tmp_path):
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
-        about = json.loads(file.metadata()["vectors"])
+        about = json.loads(file.metadata()["policylens"])["vectors"]
     assert about["residual_direction"]["unit"] == "activation"
     assert about["latent_direction"]["unit"] == "latents"
     difference = read_tensors(path)["residual_direction_with_bias"] - read_tensors(path)["residual_direction"]

@@ -8,7 +8,7 @@ import torch
 from directions_made import segments, write_concept_map
 from hypothesis import given
 from hypothesis import strategies as st
-from support import REPOSITORY, refused, run, run_here, script_command
+from support import REPOSITORY, refused, run_here
 
 from policylens.slices.concept_map import Segment, check_range, read_concept_map
 from policylens.slices.foreign import from_chunks, from_files, read_activations_file
@@ -108,14 +108,14 @@ def slice_words(folders, block, out, **origin):
     concept_map = ["--concept-map", block["concept_map"]] if "concept_map" in block else []
     place = ["--capture", folders / "capture", "--source", folders / "source"] if folders else []
     names = {"policy": "p", "checkpoint": "c", "slice": "s", **origin}
-    return ["slice_capture", *concept_map, *place, "--block", block, "--origin", names, "--out", out]
+    return [*concept_map, *place, "--block", block, "--origin", names, "--out", out]
 
 
 def test_the_program_writes_rows_and_counts_them(folders, tmp_path):
     path = str(concepts_of(tmp_path / "map.json").path)
     block = {"capture": "capture", "concept_map": path, "kinds": ["language"], "tokens": "shared"}
     for name in ("one", "two"):
-        run_here("workflow_scripts/slice_capture.py", *slice_words(folders, block, tmp_path / name)[1:])
+        run_here("workflow_scripts/slice_capture.py", *slice_words(folders, block, tmp_path / name))
     own = read_slice(tmp_path / "one")
     found = own.record["concepts"]["open it"]
     assert (found["rows"], found["frames"], found["episodes"]) == (3 * 3 * 2, 9, 3)
@@ -145,13 +145,15 @@ def test_the_program_writes_rows_and_counts_them(folders, tmp_path):
         ({"open it": [{"episode_index": 0, "frame_start": 3}]}, {}, "frame_end"),
     ],
 )
-def test_what_does_not_fit_is_one_clear_line(folders, tmp_path, concepts, block, part):
+def test_what_does_not_fit_is_one_clear_line(folders, tmp_path, capsys, concepts, block, part):
     whole = {"open it": segments([0], 0, 1, STEPS), "close it": segments([1], 0, 1, STEPS)} | concepts
     path = str(write_concept_map(tmp_path / "map.json", whole))
-    result = run(script_command(*slice_words(folders, {"concept_map": path, **block}, tmp_path / "out")))
-    assert result.returncode == 1
-    assert part in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    with pytest.raises(AssertionError, match="ended with 1"):
+        run_here(
+            "workflow_scripts/slice_capture.py", *slice_words(folders, {"concept_map": path, **block}, tmp_path / "out")
+        )
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert part in line
     assert not (tmp_path / "out" / "index.json").exists()
 
 
@@ -221,7 +223,7 @@ def test_imported_slices_hold_their_activations(tmp_path):
     torch.save(torch.ones(4, 3), tmp_path / "a.pt")
     torch.save(torch.zeros(2, 3), tmp_path / "b.pt")
     block = {"site": "layer", "import": {"open": [str(tmp_path / "a.pt")], "close": [str(tmp_path / "b.pt")]}}
-    run_here("workflow_scripts/slice_capture.py", *slice_words(None, block, tmp_path / "out")[1:])
+    run_here("workflow_scripts/slice_capture.py", *slice_words(None, block, tmp_path / "out"))
     own = read_slice(tmp_path / "out")
     assert own.concept("open").values.tolist() == np.ones((4, 3)).tolist()
     assert json.loads((tmp_path / "out" / "index.json").read_text())["concepts"]["close"]["episodes"] is None

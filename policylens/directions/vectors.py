@@ -74,10 +74,14 @@ def probe(positive: np.ndarray, negative: np.ndarray, ridge: float) -> np.ndarra
     return fit_probes(x, labels, (ridge,), balanced_weights(labels))[0].weights[:, 0].numpy()
 
 
+METADATA = "policylens"
+
+
 def write_vectors(path: Path, vectors: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> None:
-    """Write float32 tensors by name; the file's metadata say units and meaning. facts: further metadata."""
+    """Write float32 tensors by name; the file's metadata say units and meaning, and `facts`, as one JSON object."""
     tensors: dict[str, Tensor] = {
         name: torch.from_numpy(np.ascontiguousarray(values, np.float32)) for name, values in vectors.items()
     }
     about = {name: {"unit": UNITS[name], "meaning": MEANING[name]} for name in sorted(vectors)}
-    write_tensors(path, tensors, {**facts, "vectors": json.dumps(about, sort_keys=True)})
+    # One entry: safetensors writes several in an order that changes from run to run.
+    write_tensors(path, tensors, {METADATA: json.dumps({**facts, "vectors": about}, sort_keys=True)})
