@@ -109,6 +109,12 @@ def test_halves_and_folds_hold_whole_episodes_of_every_kind(both, ones, others, 
     assert abs(taken.sum(1) * 2 - len(kind)).max() <= 3
 
 
+def test_episodes_of_both_concepts_are_swapped_half_of_the_time():
+    cells = mixed(6, 0, 0)
+    swapped = relabelled(cells, 400, np.random.default_rng(0)) != cells.positive
+    np.testing.assert_allclose(swapped.mean(0), 0.5, atol=0.1)
+
+
 def test_too_few_episodes_cannot_be_rearranged():
     assert not enough_arrangements(mixed(0, 2, 2)), "6 arrangements"
     assert enough_arrangements(mixed(0, 3, 3)), "20 arrangements"
@@ -210,6 +216,7 @@ def test_latents_are_ranked_by_what_they_add_and_corrected():
     assert first["difference"] == pytest.approx(first["positive_mean"] - first["negative_mean"])
     assert first["decoder_norm"] == 0.5
     others = told["ranking"][1:]
+    assert any(entry["adjusted_p"] > entry["p"] for entry in others), "6 latents were searched"
     assert all(entry["adjusted_p"] >= entry["p"] for entry in told["ranking"])
     assert min(entry["adjusted_p"] for entry in others) > 0.05
     assert len(told["ranking"]) == 3
