@@ -16,9 +16,11 @@ from policylens.project.contrasts import slices_of
 from policylens.project.datasets import meta_files
 from policylens.ffn.patterns import matching
 from policylens.project.ffn import PROBED, RECORDED, part_of
+from policylens.project.directions import VECTORS, files_of_pair
 from policylens.project.interventions import own_settings, phase_options, sweep_and_member
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins
+from policylens.project.slices import concept_map_path, files_of
 from policylens.project.steering import steering_labels
 from policylens.project.sweeps import (
     IMPORT,

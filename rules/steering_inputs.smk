@@ -2,7 +2,18 @@
 
 
 def steering_block(wildcards):
-    return CONFIG[wildcards.policy].steerings[wildcards.steering]
+    """The block; directions of other blocks are files of theirs, of the same checkpoint."""
+    block = CONFIG[wildcards.policy].steerings[wildcards.steering]
+    directions = {name: from_block(wildcards, own) for name, own in block.get("directions", {}).items()}
+    return {**block, "directions": directions} if directions else block
+
+
+def from_block(wildcards, own):
+    """A direction of a block of directions as a file and an array in it; another as it is."""
+    if "direction" not in own:
+        return own
+    analysis = template("direction_pair").format(**{**wildcards, **own})
+    return {"site": own["site"], "file": os.path.join(os.path.dirname(analysis), VECTORS), "array": own["vector"]}
 
 
 def steered(wildcards):

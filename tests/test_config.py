@@ -123,6 +123,17 @@ def sound():
                 },
                 "interventions": {"causal": {"capture": "demo", "saes": {"block_1": "played/top"}, "modes": ["mean"]}},
                 "ffn": {"units": {"source": "games", "sites": ["block_1"]}},
+                "slices": {
+                    "moves": {"capture": "demo", "concept_map": "results/board/contrasts/sides/concept_map.json"},
+                },
+                "directions": {
+                    "sides": {
+                        "site": "block_1",
+                        "sae": "played/top",
+                        "pairs": {"black": {"slice": "moves", "positive": "black", "negative": "white"}},
+                        "gate": {"l0": [1, 4]},
+                    }
+                },
                 "steering": {
                     "weaker": {
                         "capture": "demo",
@@ -136,7 +147,8 @@ def sound():
                                 "label": "parity",
                                 "positive": [1],
                                 "negative": [0],
-                            }
+                            },
+                            "side": {"direction": "sides", "pair": "black", "vector": "residual_direction"},
                         },
                         "moves": ["zero", {"kind": "add", "strengths": [1, 2]}],
                         "goal": {"measure": "return", "keep": {"divergence": 0.5}},
@@ -189,6 +201,8 @@ OWN, BOARD = "policies.own", "policies.board"
 SWEEP = f"{OWN}.sae.sweep"
 CAUSAL = "policies.board.interventions.causal"
 WEAKER = "policies.board.steering.weaker"
+MOVES = "policies.board.slices.moves"
+SIDES = "policies.board.directions.sides"
 MOVE = "policies.board.circuits.move"
 CORRELATIONS = "policies.board.correlations.own"
 PLAYED = f"{BOARD}.sae.played"
@@ -477,6 +491,48 @@ FAULTS = [
         {"site": "block_1", "file": "no.npz"},
         f"{WEAKER}.directions.odd: there is no file no",
     ),
+    (
+        f"{WEAKER}.directions.side.direction",
+        "side",
+        f"{WEAKER}.directions.side: there is no block of directions 'side'; did you mean 'sides'?",
+    ),
+    (f"{WEAKER}.directions.side.pair", "white", f"{WEAKER}.directions.side: there is no pair 'white' of 'sides'"),
+    (f"{WEAKER}.directions.side.vector", "latent_direction", "must be one of residual_direction"),
+    # slices and directions
+    (f"{MOVES}.capture", "dem", f"{MOVES}: there is no capture 'dem'; did you mean 'demo'?"),
+    (f"{MOVES}.concept_map", "no.json", f"{MOVES}: there is no file no.json"),
+    (f"{MOVES}.contrast", "sides", "a slice's concepts come from a contrast or from a concept_map"),
+    (f"{MOVES}.site", "block_1", "a slice is of a capture; or has site and import"),
+    (f"{MOVES}.kinds", [], f"{MOVES}.kinds"),
+    (
+        "policies.board.slices",
+        {"moves": {"capture": "demo", "contrast": "sides"}},
+        f"{MOVES}: there is no contrast 'sides'; there are: none",
+    ),
+    (f"{SIDES}.site", "embed", f"{SIDES}.site: there is no site 'embed' of the sweep 'played'"),
+    (f"{SIDES}.sae", "played/to", f"{SIDES}.sae: there is no member 'to' of the sweep 'played'; did you mean 'top'?"),
+    (f"{SIDES}.sae", "top", "an SAE is named sweep/member"),
+    (f"{SIDES}.baseline_site", "embed", f"{SIDES}.pairs.black: there is no site 'embed' in the slice 'moves'"),
+    (f"{SIDES}.permutations", 10, "at least 200 rearrangements are needed"),
+    (f"{SIDES}.gate", {}, f"{SIDES}.gate"),
+    (f"{SIDES}.pairs", {}, f"{SIDES}: has no pairs"),
+    (f"{SIDES}.pairs.black.slice", "move", f"{SIDES}.pairs.black: there is no slice 'move'; did you mean 'moves'?"),
+    (f"{SIDES}.pairs.black.negative", "black", f"{SIDES}.pairs.black: positive and negative are the same concept"),
+    (f"{SIDES}.pairs.black", {"import": "no"}, f"{SIDES}.pairs.black: there is no file no/positive_latent_mean.pt"),
+    (f"{SIDES}.pairs.black", {"slice": "moves"}, "a pair has slice, positive and negative; or import"),
+    (f"{SIDES}.import", {"pairs": "no.json", "directions": "no"}, "no.json: there is no such file"),
+    (f"{SIDES}.import", {"pairs": "no.json"}, "an import has pairs (a file), and the folder"),
+    (
+        f"{SIDES}.expected",
+        [{"pair": ["black", "white"], "latent_cosine": {"below": 0}}],
+        f"{SIDES}.expected.0: there is no pair 'white'; there are: black",
+    ),
+    (
+        f"{SIDES}.expected",
+        [{"pair": ["black", "black"], "latent_cosine": {"below": 0}}],
+        f"{SIDES}.expected.0: a pair has no cosine with itself",
+    ),
+    (f"{SIDES}.expected", [{"pair": ["black", "black"], "latent_cosin": {"below": 0}}], "latent_cosin"),
     (f"{WEAKER}.moves", ["ablate"], f"{WEAKER}.moves: there is no move 'ablate'; there are: zero, mean"),
     (f"{WEAKER}.moves", [{"kind": "add"}], f"{WEAKER}.moves: the move 'add' needs strengths alone"),
     (f"{WEAKER}.goal.measure", "wins", f"{WEAKER}.goal: there is no measure 'wins' of the family 'othello'"),
@@ -574,7 +630,7 @@ def test_correlations_are_of_sites_that_their_capture_has():
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
-    for block in ("interventions", "circuits", "correlations", "steering"):
+    for block in ("interventions", "circuits", "correlations", "directions", "steering"):
         del config["policies"]["board"][block]
     config["policies"]["board"]["sae"] = {
         "known": {
@@ -669,7 +725,7 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
-    for block in ("sae", "interventions", "circuits", "correlations", "steering"):
+    for block in ("sae", "interventions", "circuits", "correlations", "directions", "steering"):
         del config["policies"]["board"][block]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None

@@ -22,8 +22,11 @@ from policylens.project.circuits import circuit_settings
 from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
 from policylens.project.datasets import check_dataset
+from policylens.project.directions import check_directions, check_steered, direction_settings, with_sites
 from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
 from policylens.project.interventions import intervention_settings, sweep_and_member
+from policylens.project.known import known as _known
+from policylens.project.slices import check_slice
 from policylens.project.steering import steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
     import_path,
@@ -35,7 +38,6 @@ from policylens.project.sweeps import (
     trained_members,
 )
 from policylens.steering.kinds import spelt_out
-from policylens.stores.faults import did_you_mean
 from policylens.stores.files import read_json
 from policylens.stores.foreign import check_suffix
 from policylens.stores.names import check_name
@@ -59,7 +61,7 @@ class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
     name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, contrasts, captures,
-    sweeps, trainings, strengths, interventions, circuits, correlations, ffns, steerings.
+    sweeps, trainings, strengths, interventions, circuits, correlations, ffns, slices, directions, steerings.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -89,8 +91,13 @@ class PolicyBlock:
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
         self.ffns = {key: ffn_settings(value, seed) for key, value in block.get("ffn", {}).items()}
+        self.slices = dict(block.get("slices", {}))
+        self.directions = {
+            key: direction_settings(value, seed, f"{self.where}.directions.{key}")
+            for key, value in block.get("directions", {}).items()
+        }
         self.steerings = {
-            key: with_cluster_sites(steering_settings(value, seed), self.ffns, f"{self.where}.steering.{key}")
+            key: self._steering(value, seed, f"{self.where}.steering.{key}")
             for key, value in block.get("steering", {}).items()
         }
         self.circuits = {key: circuit_settings(value, seed) for key, value in block.get("circuits", {}).items()}
@@ -99,6 +106,10 @@ class PolicyBlock:
         }
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
+
+    def _steering(self, block: Mapping[str, Any], seed: int, where: str) -> dict[str, Any]:
+        """A block of steering that says at which sites what it takes from other blocks is."""
+        return with_sites(with_cluster_sites(steering_settings(block, seed), self.ffns, where), self.directions)
 
     def parts(self, block: Mapping[str, Any]) -> list[str]:
         """Names of the parts of a source, or of the files of an imported capture."""
@@ -149,11 +160,13 @@ RULES = (
     "compare_saes",
     "correlate",
     "demo",
+    "derive_direction",
     "evaluate_sae",
     "import_checkpoint",
     "import_sae",
     "index_capture",
     "index_correlations",
+    "index_directions",
     "index_interventions",
     "index_labels",
     "index_source",
@@ -167,6 +180,7 @@ RULES = (
     "project_ffn",
     "publish_sae",
     "record_source",
+    "slice_capture",
     "steer",
     "summarise_sweep",
     "trace_circuit",
@@ -263,20 +277,6 @@ def _spelt_out(blocks: Mapping[str, Any]) -> Iterator[tuple[str, Checkpoint]]:
             yield name, Checkpoint(block.get("path"), options)
 
 
-FEW = 12
-"""So many names are listed even where one is likely meant."""
-
-
-def _known(name: str, known: Iterable[str], where: str, what: str, among: str = "") -> str:
-    known = list(known)
-    if name in known:
-        return name
-    close = did_you_mean(name, known)
-    listed = f"there are: {', '.join(known) or 'none'}"
-    hint = close + (f" {listed}" if len(known) <= FEW else "") if close else listed
-    raise UserError(f"{where}: there is no {what} {name!r}{among}; {hint}")
-
-
 def _require(policy: PolicyBlock, capability: str, where: str) -> None:
     if capability not in policy.family.capabilities:
         raise UserError(
@@ -297,6 +297,8 @@ def _check_policy(policy: PolicyBlock) -> None:
         "circuits": (policy.circuits, _check_circuit),
         "correlations": (policy.correlations, _check_correlation),
         "ffn": (policy.ffns, check_ffn),
+        "slices": (policy.slices, check_slice),
+        "directions": (policy.directions, check_directions),
         "steering": (policy.steerings, _check_steering),
     }.items():
         for name, block in blocks.items():
@@ -549,6 +551,8 @@ def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     if "source" not in capture:
         raise UserError(f"{where}: needs the policy behind the activations, but {block['capture']!r} is imported")
     _check_saes(policy, where, block["saes"])
+    for name, own in block.get("directions", {}).items():
+        _check_direction(policy, f"{where}.directions.{name}", own)
     if not steered_sites(block):
         raise UserError(f"{where}: there is nothing to steer; name saes, directions, units or clusters")
     for site in steered_sites(block):
@@ -561,7 +565,14 @@ def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     for labelset in steering_labels(block):
         _check_labelled(policy, where, block["capture"], labelset)
     for name, own in block.get("directions", {}).items():
-        _check_direction(policy, f"{where}.directions.{name}", own)
+        if "label" in own:
+            _known(
+                own["label"],
+                policy.labels[own["labels"]]["names"],
+                f"{where}.directions.{name}",
+                "label",
+                f" in the set {own['labels']!r}",
+            )
     with _naming(f"{where}.moves"):
         spelt_out(block["moves"])
     if block["goal"]["measure"] in block["goal"].get("keep", {}):
@@ -584,11 +595,11 @@ def _check_latents(policy: PolicyBlock, where: str, saes: Mapping[str, str], sit
 
 
 def _check_direction(policy: PolicyBlock, where: str, own: Mapping[str, Any]) -> None:
-    """A file that is there, or a label of its label set."""
+    """A file that is there, or a pair of a block of directions; labels are looked at with their label sets."""
     if "file" in own:
         _check_files([own["file"]], where)
-    else:
-        _known(own["label"], policy.labels[own["labels"]]["names"], where, "label", f" in the set {own['labels']!r}")
+    elif "direction" in own:
+        check_steered(policy, where, own)
 
 
 def _check_labelled(policy: PolicyBlock, where: str, capture: str, labelset: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from policylens.errors import UserError
 from policylens.ffn.patterns import matching
-from policylens.stores.faults import did_you_mean
+from policylens.project.known import known
 
 if TYPE_CHECKING:
     from policylens.project.config import PolicyBlock
@@ -50,7 +50,7 @@ def check_ffn(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None
     if "run" not in policy.family.capabilities:
         raise UserError(f"{where} needs the capability 'run', which the family {policy.family.name!r} lacks")
     if "source" in block:
-        _known(block["source"], policy.sources, where, "source")
+        known(block["source"], policy.sources, where, "source")
     else:
         try:
             matching(block["observations"])
@@ -58,7 +58,7 @@ def check_ffn(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None
             raise UserError(f"{where}.observations: {error}") from None
     for checkpoint in policy.checkpoints:
         for site in block["sites"] if (sites := policy.sites(checkpoint)) is not None else ():
-            _known(site, sites, where, f"site in the checkpoint {checkpoint!r} called")
+            known(site, sites, where, f"site in the checkpoint {checkpoint!r} called")
 
 
 def with_cluster_sites(steering: Mapping[str, Any], ffns: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -68,16 +68,9 @@ def with_cluster_sites(steering: Mapping[str, Any], ffns: Mapping[str, Any], whe
     """
     clusters = {}
     for name, own in steering.get("clusters", {}).items():
-        block = ffns[_known(own["ffn"], ffns, f"{where}.clusters.{name}", "ffn block")]
+        block = ffns[known(own["ffn"], ffns, f"{where}.clusters.{name}", "ffn block")]
         if own["cluster"] >= block["clusters"]["count"]:
             last = block["clusters"]["count"] - 1
             raise UserError(f"{where}.clusters.{name}: {own['ffn']!r} has clusters 0 to {last}, not {own['cluster']}")
         clusters[name] = {**own, "sites": list(block["sites"])}
     return {**steering, "clusters": clusters} if clusters else dict(steering)
-
-
-def _known(name: str, known: Mapping[str, Any], where: str, what: str) -> str:
-    if name in known:
-        return name
-    hint = did_you_mean(name, list(known)) or f"there are: {', '.join(known) or 'none'}"
-    raise UserError(f"{where}: there is no {what} {name!r}; {hint}")

@@ -40,6 +40,9 @@ WILDCARDS = (
     "circuit",
     "correlation",
     "ffn",
+    "slice",
+    "direction",
+    "pair",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
@@ -49,6 +52,7 @@ _INTERVENTION = _RUN + "/interventions/{intervention}"
 _STEERING = _RUN + "/steering/{steering}"
 _CORRELATION = _RUN + "/correlations/{correlation}"
 _FFN = _RUN + "/ffn/{ffn}"
+_DIRECTION = _RUN + "/directions/{direction}"
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,12 @@ PATHS = {
                  "value vectors project to; vectors.safetensors stands beside it"),
         Template("ffn_clusters", _FFN + "/clusters.json", "these units in clusters; analysis.json (null, stability, "
                  "keywords), clusters.html, tsne.png and summary.txt stand beside it"),
+        Template("slice", _RUN + "/slices/{slice}/index.json", "which rows of a capture show which concept; rows.zarr "
+                 "stands beside it"),
+        Template("direction_pair", _DIRECTION + "/{pair}/analysis.json", "the directions between two concepts and "
+                 "how reliable they are; directions.safetensors stands beside it"),
+        Template("direction", _DIRECTION + "/index.json", "directions: how those of several pairs lie to each other; "
+                 "summary.txt, pairwise_stats.json and the figures stand beside it"),
     )
 }  # fmt: skip
 
@@ -160,6 +170,7 @@ def headline_paths(config: Config) -> list[str]:
         "correlation",
         "steering",
         "ffn_clusters",
+        "direction",
     )
     return [path for kind, path in all_paths(config) if kind in ends]
 
@@ -199,6 +210,10 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "steering", {**at, "steering": steering}
     yield from (("circuit", {**at, "circuit": circuit}) for circuit in policy.circuits)
     yield from _of_correlations(policy, checkpoint)
+    yield from (("slice", {**at, "slice": name}) for name in policy.slices)
+    for direction, block in policy.directions.items():
+        yield "direction", {**at, "direction": direction}
+        yield from (("direction_pair", {**at, "direction": direction, "pair": pair}) for pair in block["pairs"])
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}

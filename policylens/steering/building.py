@@ -24,6 +24,7 @@ from policylens.steering.targets import (
     latents_target,
     units_target,
 )
+from policylens.stores.files import read_tensors
 from policylens.stores.foreign import read_arrays
 
 Labels = Mapping[tuple[str, str], np.ndarray]
@@ -110,10 +111,17 @@ def contrast(own: Mapping[str, Any], activations: np.ndarray, labels: Labels) ->
 
 
 def _from_file(own: Mapping[str, Any]) -> np.ndarray:
-    arrays, wanted = read_arrays(Path(own["file"])), own.get("array")
+    arrays, wanted = _arrays(Path(own["file"])), own.get("array")
     if wanted is None and len(arrays) == 1:
         return np.squeeze(next(iter(arrays.values())))
     if wanted not in arrays:
         asked = "which array is the direction?" if wanted is None else f"there is no array {wanted!r};"
         raise UserError(f"{asked} array: one of {', '.join(sorted(arrays))}")
     return np.squeeze(arrays[wanted])
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a user's file, or of a block of directions (.safetensors)."""
+    if path.suffix != ".safetensors":
+        return read_arrays(path)
+    return {name: tensor.float().numpy() for name, tensor in read_tensors(path).items()}

@@ -247,3 +247,11 @@ def open_table(folder: Path, row_space: str | None = None) -> Table:
     if row_space not in index["rows"]:
         raise UserError(f"{folder}: no row space {row_space!r}; there are: {', '.join(index['rows'])}")
     return Table(folder, row_space, index)
+
+
+def row_space_of(folder: Path) -> str:
+    """The one row space of a folder of parts (a capture); UserError if it has several."""
+    index = read_json(Path(folder) / INDEX)
+    if len(index["rows"]) != 1:
+        raise UserError(f"{folder}: has several row spaces: {', '.join(index['rows'])}; name a capture")
+    return next(iter(index["rows"]))
