@@ -37,6 +37,7 @@ from policylens.project.sweeps import (
     rows_of,
     trained_members,
 )
+from policylens.project.tokens import check_read, check_rows_are_steps, check_tokens
 from policylens.steering.kinds import spelt_out
 from policylens.stores.files import read_json
 from policylens.stores.foreign import check_suffix
@@ -368,6 +369,7 @@ def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
             continue
         for site in block["sites"]:
             _known(site, sites, where, "site", f" of the checkpoint {checkpoint!r}")
+        check_tokens(policy, where, block)
         spaces = {sites[site].row_space.name for site in block["sites"]}
         if len(spaces) > 1:
             raise UserError(f"{where}: its sites lie in several row spaces ({', '.join(sorted(spaces))}); split it")
@@ -393,6 +395,7 @@ def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> N
 def _check_concepts(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     """What latents are compared with: labels of the capture's rows, and another checkpoint's SAE."""
     concepts = block["evaluation"]["concepts"]
+    check_rows_are_steps(policy, f"{where}.evaluation.concepts", block["capture"], "comparing with labels")
     _check_labelled(policy, where, block["capture"], concepts["labels"])
     known = policy.labels[concepts["labels"]]["names"]
     for name in [*concepts.get("names", []), *([concepts["phase"]["label"]] if "phase" in concepts else [])]:
@@ -494,6 +497,8 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
     """A recorded capture, and SAEs of the sites."""
     _require(policy, "run", where)
     _check_observed(policy, where, block["capture"], "observations to run the policy on")
+    check_rows_are_steps(policy, where, block["capture"], "intervening")
+    check_read(policy, where, block["saes"])
     for mode in block.get("modes", []):
         with _naming(f"{where}.modes"):
             check_mode(mode)
@@ -505,6 +510,7 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
 def _check_correlation(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     """A recorded capture that has the sites, labels of its rows, and SAEs of the sites."""
     _check_observed(policy, where, block["capture"], "observations, which are its inputs")
+    check_rows_are_steps(policy, where, block["capture"], "correlating with inputs")
     if "labels" in block:
         _check_labelled(policy, where, block["capture"], block["labels"])
     _check_saes(policy, where, block["saes"])
@@ -553,6 +559,7 @@ def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     _check_saes(policy, where, block["saes"])
     for name, own in block.get("directions", {}).items():
         _check_direction(policy, f"{where}.directions.{name}", own)
+    check_read(policy, where, steered_sites(block))
     if not steered_sites(block):
         raise UserError(f"{where}: there is nothing to steer; name saes, directions, units or clusters")
     for site in steered_sites(block):

@@ -65,7 +65,8 @@ def candidates(
         raise UserError("steering: there is nothing to steer; name latents, groups, directions, units or clusters")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"steering: two things to steer are both called {twice[0]!r}; give one of them another name")
-    return [Candidate(parts[0], move, parts[1:]) for parts in targets for move in moves]
+    kinds = tuple(block.get("tokens", ()))
+    return [Candidate(parts[0], move, parts[1:], kinds) for parts in targets for move in moves]
 
 
 def _targets(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Reference, device: str) -> Iterator[Target]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from policylens.policies.editing import OnKinds
+from policylens.policies.protocol import Edit
 from policylens.statistics.directions import CONTROLS
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal, choose, goal_of
@@ -51,11 +53,16 @@ def settings_of(block: Mapping[str, Any]) -> Settings:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A target and what is done to it. beside: the same target's parts at other sites, changed in the same way."""
+    """A target and what is done to it.
+
+    beside: the same target's parts at other sites, changed in the same way. kinds: of tokens that are changed, names of
+    TOKEN_KINDS; all positions if empty.
+    """
 
     target: Target
     move: Move
     beside: tuple[Target, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -67,10 +74,11 @@ class Candidate:
         """All parts, one per site."""
         return (self.target, *self.beside)
 
-    def edits(self, seed: int, along: Mapping[str, np.ndarray] | None = None) -> dict[str, Steering]:
+    def edits(self, seed: int, along: Mapping[str, np.ndarray] | None = None) -> dict[str, Edit]:
         """Site -> edit. seed: of rows that `resample` draws, the same at all sites. along: controls', site -> (d,)."""
         vectors = {} if along is None else {site: torch.from_numpy(vector) for site, vector in along.items()}
-        return {one.site: Steering(one, self.move, seed, vectors.get(one.site)) for one in self.targets}
+        found = {one.site: Steering(one, self.move, seed, vectors.get(one.site)) for one in self.targets}
+        return {site: OnKinds(edit, self.kinds) for site, edit in found.items()} if self.kinds else found
 
 
 @dataclass(frozen=True)

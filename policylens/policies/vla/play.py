@@ -32,13 +32,15 @@ _APART = 1_000_000
 class PlaySettings:
     """How episodes are played.
 
-    pairs: of tasks, by name. horizon: most steps. hold: steps still made once the instruction is fulfilled. replan:
-    actions of a plan that are executed before the next plan. noise: standard deviation of what is added to the six
-    motions of every action. size: pixels of a picture's side. look: see `policylens.policies.vla.libero.simulator`.
-    assets: LIBERO's meshes; None: where they are looked for otherwise.
+    pairs: of tasks, by name. instructions: those of their tasks that are played; all if empty. horizon: most steps.
+    hold: steps still made once the instruction is fulfilled. replan: actions of a plan that are executed before the
+    next plan. noise: standard deviation of what is added to the six motions of every action. size: pixels of a
+    picture's side. look: see `policylens.policies.vla.libero.simulator`. assets: LIBERO's meshes; None: where they are
+    looked for otherwise.
     """
 
     pairs: tuple[str, ...] = tuple(PAIRS)
+    instructions: tuple[str, ...] = ()
     horizon: int = 120
     hold: int = 5
     replan: int = 4
@@ -56,12 +58,16 @@ class PlaySettings:
         found = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
         if wrong := [pair for pair in found.pairs if pair not in PAIRS]:
             raise UserError(f"there is no pair of tasks {wrong[0]!r}; there are: {', '.join(PAIRS)}")
+        known = [task.instruction for task in TASKS.values() if task.pair.name in found.pairs]
+        if wrong := [text for text in found.instructions if text not in known]:
+            raise UserError(f"the pairs {', '.join(found.pairs)} have no instruction {wrong[0]!r}; they have: {known}")
         return found
 
     @property
     def tasks(self) -> tuple[Task, ...]:
         """The tasks of the pairs, a pair's two together."""
-        return tuple(task for name in self.pairs for task in TASKS.values() if task.pair.name == name)
+        own = [task for name in self.pairs for task in TASKS.values() if task.pair.name == name]
+        return tuple(task for task in own if not self.instructions or task.instruction in self.instructions)
 
 
 @dataclass

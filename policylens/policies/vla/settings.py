@@ -38,6 +38,7 @@ _SCENE = {
 _PLAY = {
     **_SCENE,
     "pairs": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}},
+    "instructions": {"type": "array", "minItems": 1, "uniqueItems": True, "items": {"type": "string"}},
     "hold": {"type": "integer", "minimum": 0},
     "noise": NOT_NEGATIVE,
 }

@@ -44,7 +44,10 @@ def evaluate(policy: Policy, settings: Mapping[str, Any], seed: int) -> dict[str
             "moved": cluster_bootstrap(of(slug, "moved"), numbers, resampling).record(),
         }
     for pair in wanted.pairs:
-        first, second = (task.slug for task in wanted.tasks if task.pair.name == pair)
+        slugs = [task.slug for task in wanted.tasks if task.pair.name == pair]
+        if len(slugs) < 2:
+            continue
+        first, second = slugs
         apart = of(first, "moved") + of(second, "moved")
         obeyed = of(first, "success") * of(second, "success")
         record[pair] = {
