@@ -71,6 +71,8 @@ def sound():
         "seed": 3,
         "compute": {"device": "cpu", "batch_rows": 64},
         "resources": {"train_sweep": {"threads": 2}},
+        "demonstrations": {"scripted": {"tasks": ["turn on the stove"], "episodes": 2}},
+        "datasets": {"stove": {"demonstrations": ["scripted"]}},
         "demo": ["results/own/trained/sae/sweep/index.json"],
         "policies": {
             "own": {

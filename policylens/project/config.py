@@ -22,6 +22,7 @@ from policylens.project.circuits import circuit_settings
 from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
 from policylens.project.datasets import check_dataset
+from policylens.project.demonstrations import dataset_settings, demonstrations_settings
 from policylens.project.directions import check_directions, check_steered, direction_settings, with_sites
 from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
 from policylens.project.interventions import intervention_settings, sweep_and_member
@@ -159,6 +160,7 @@ RULES = (
     "cluster_ffn",
     "collect_examples",
     "compare_saes",
+    "convert_dataset",
     "correlate",
     "demo",
     "derive_direction",
@@ -167,6 +169,7 @@ RULES = (
     "import_sae",
     "index_capture",
     "index_correlations",
+    "index_demonstrations",
     "index_directions",
     "index_interventions",
     "index_labels",
@@ -180,6 +183,7 @@ RULES = (
     "probe_ffn",
     "project_ffn",
     "publish_sae",
+    "record_demonstrations",
     "record_source",
     "slice_capture",
     "steer",
@@ -192,12 +196,12 @@ RULES = (
 )
 """Names of the workflow's rules: `snakemake <policy>` is one too."""
 
-RESERVED_POLICIES = ("compare", "logs", "training", *RULES)
+RESERVED_POLICIES = ("compare", "datasets", "demonstrations", "logs", "training", *RULES)
 RESERVED_CHECKPOINTS = ("sources", "contrasts")
 
 
 class Config:
-    """The whole config. policies: name -> PolicyBlock."""
+    """The whole config. policies: name -> PolicyBlock. demonstrations, datasets: name -> block, outside of policies."""
 
     def __init__(self, raw: Mapping[str, Any], source: str = "config.yaml") -> None:
         """raw: the parsed YAML. source: what error lines name. Raises UserError at the first fault."""
@@ -208,6 +212,13 @@ class Config:
         self.resources: dict[str, dict[str, int]] = dict(raw.get("resources", {}))
         self.demo: list[str] = list(raw.get("demo", []))
         try:
+            self.demonstrations = {
+                name: demonstrations_settings(block, self.seed) for name, block in raw.get("demonstrations", {}).items()
+            }
+            self.datasets = {
+                name: dataset_settings(block, self.demonstrations, f"datasets.{name}")
+                for name, block in raw.get("datasets", {}).items()
+            }
             self.policies = {name: PolicyBlock(name, block, self.seed) for name, block in raw["policies"].items()}
             for policy in self.policies.values():
                 _check_policy(policy)

@@ -43,6 +43,9 @@ WILDCARDS = (
     "slice",
     "direction",
     "pair",
+    "demonstration",
+    "task",
+    "dataset",
 )
 
 _RUN = "results/{policy}/{checkpoint}"
@@ -74,6 +77,14 @@ PATHS = {
     for entry in (
         Template("training", "results/training/{policy}/{training}/training_log.csv", "a training run's log; its "
                  "checkpoints stand beside it, one folder per snapshot"),
+        Template("demonstrations_task", "results/demonstrations/{demonstration}/{task}.hdf5", "demonstrations of one "
+                 "task, as LIBERO keeps its own"),
+        Template("demonstrations", "results/demonstrations/{demonstration}/index.json", "demonstrations: their tasks "
+                 "and files, how many attempts succeeded"),
+        Template("dataset", "results/datasets/{dataset}/meta/info.json", "a LeRobot dataset; its frames, tasks and "
+                 "statistics stand beside it"),
+        Template("dataset_record", "results/datasets/{dataset}/policylens.json", "what of which files the dataset "
+                 "holds"),
         Template("source_part", _SOURCE + "/{part}.zarr/zarr.json", "observations of some whole episodes"),
         Template("source", _SOURCE + "/index.json", "a source: its parts, and rows and episodes per split"),
         Template("label_part", _SOURCE + "/labels/{labelset}/{part}.zarr/zarr.json", "ground truth of a part's rows"),
@@ -152,9 +163,20 @@ def template(name: str) -> str:
 
 def all_paths(config: Config) -> Iterator[tuple[str, str]]:
     """(kind, path) of everything that a config can build."""
+    for kind, wildcards in _outside_policies(config):
+        yield kind, template(kind).format(**wildcards)
     for policy in config.policies.values():
         for kind, wildcards in _blocks(policy):
             yield kind, template(kind).format(policy=policy.name, **wildcards)
+
+
+def _outside_policies(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
+    for name, block in config.demonstrations.items():
+        yield "demonstrations", {"demonstration": name}
+        yield from (("demonstrations_task", {"demonstration": name, "task": task}) for task in block["tasks"])
+    for name in config.datasets:
+        yield "dataset", {"dataset": name}
+        yield "dataset_record", {"dataset": name}
 
 
 def headline_paths(config: Config) -> list[str]:

@@ -1,0 +1,88 @@
+"""Tasks, in pairs that share a scene and its initial states, so that what separates them is not the scene.
+
+Each task has a BDDL file of its own here: LIBERO's KITCHEN_SCENE1 and KITCHEN_SCENE8 with another goal. The joint that
+both tasks of a pair move starts between their thresholds, where neither has succeeded yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from policylens.errors import UserError
+from policylens.stores.faults import did_you_mean
+from policylens.stores.names import slug
+
+DATA_FILES = (
+    "bddl/close_the_top_drawer_of_the_cabinet.bddl",
+    "bddl/open_the_top_drawer_of_the_cabinet.bddl",
+    "bddl/turn_off_the_stove.bddl",
+    "bddl/turn_on_the_stove.bddl",
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two tasks in one scene.
+
+    fixture, joint: the MuJoCo names (LIBERO's) of the thing and of its joint that both tasks move.
+    start: between which positions of the joint (metres, or radians) episodes start, uniformly.
+    instructions: of the two tasks.
+    """
+
+    name: str
+    fixture: str
+    joint: str
+    start: tuple[float, float]
+    instructions: tuple[str, str]
+
+
+PAIRS = {
+    pair.name: pair
+    for pair in (
+        Pair(
+            "drawer",
+            "wooden_cabinet_1",
+            "wooden_cabinet_1_top_level",
+            (-0.10, -0.06),  # LIBERO: open below -0.14 m, closed above 0
+            ("open the top drawer of the cabinet", "close the top drawer of the cabinet"),
+        ),
+        Pair(
+            "stove",
+            "flat_stove_1",
+            "flat_stove_1_button",
+            (0.20, 0.30),  # LIBERO: on from 0.5 rad, off below 0
+            ("turn on the stove", "turn off the stove"),
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: what the policy is told, the pair it belongs to, and its BDDL file."""
+
+    instruction: str
+    pair: Pair
+
+    @property
+    def slug(self) -> str:
+        """The instruction as a part of a path."""
+        return slug(self.instruction)
+
+    @property
+    def bddl(self) -> Path:
+        """Its BDDL file."""
+        return Path(__file__).parent / "bddl" / f"{self.slug}.bddl"
+
+
+TASKS = {task.slug: task for pair in PAIRS.values() for task in (Task(words, pair) for words in pair.instructions)}
+"""By slug."""
+
+
+def task(name: str) -> Task:
+    """A task by its slug or its instruction; UserError for an unknown one."""
+    if (found := TASKS.get(slug(name))) is None:
+        hint = did_you_mean(slug(name), TASKS)
+        raise UserError(f"there is no task {name!r}; {hint or 'there are: ' + ', '.join(TASKS)}")
+    return found
