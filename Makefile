@@ -7,7 +7,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 REPORT := results/report.html
 SNAKEMAKE := envs/run workflow snakemake
 
-.PHONY: demo demo-franka reproduce-franka test test-all lint format figures benchmark
+.PHONY: demo demo-franka reproduce-franka reproduce-vla test test-all lint format figures benchmark
 
 demo:
 	@envs/run core true & envs/run workflow true; wait $$!
@@ -43,6 +43,14 @@ reproduce-franka:
 	@envs/run core python examples/franka_eureka/prepare.py --assets "$(ASSETS)" --out build/franka_eureka
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile build/franka_eureka/config.yaml -- demo
 	@envs/run core python examples/franka_eureka/compare.py --assets "$(ASSETS)" --results $(PUBLISHED)
+
+# The statistics of the published VLA steering directions beside their published figures: docs/directions.md.
+reproduce-vla:
+	@test -n "$(ASSETS)" || { echo "usage: make reproduce-vla ASSETS=<folder>; see docs/directions.md" >&2; exit 1; }
+	@envs/run core true & envs/run workflow true; wait $$!
+	@envs/run core python examples/vla_published/prepare.py --assets "$(ASSETS)" --out build/vla_published
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile build/vla_published/config.yaml -- demo
+	@envs/run core python examples/vla_published/compare.py --results results/vla_published/published/directions/layer12
 
 test: lint
 	@envs/run dev pytest -q -n $(CORES) --dist loadfile tests

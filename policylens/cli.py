@@ -1,4 +1,4 @@
-"""`policylens`: look at a project, check what it has built, exchange SAEs, and what families add (play, promote)."""
+"""`policylens`: look at a project, check what it built, exchange SAEs, check contrasts, and what families add."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
     """The command line's entry point."""
     parser = argparse.ArgumentParser(prog="policylens", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_paths, _plan, _verify, _sae, _promote, _play):
+    for add in (_paths, _plan, _verify, _check_ffn, _sae, _contrast, _promote, _play):
         add(commands)
     arguments = parser.parse_args()
     console.main(lambda: arguments.run(arguments))
@@ -82,6 +82,19 @@ def _run_verify(arguments: argparse.Namespace) -> None:
     print(f"{arguments.path}: {len(findings)} stores and files are sound")
 
 
+def _check_ffn(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("check-ffn", help="whether a file of FFN records or clusters is well-formed")
+    parser.add_argument("file", type=Path, nargs="+", help="records.json or clusters.json, anybody's")
+    parser.set_defaults(run=_run_check_ffn)
+
+
+def _run_check_ffn(arguments: argparse.Namespace) -> None:
+    from policylens.ffn.files import describe_file
+
+    for path in arguments.file:
+        print(describe_file(path))
+
+
 def _sae(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("sae", help="import SAEs of SAELens, dictionary_learning or a state dict; export ours")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -120,6 +133,24 @@ def _run_sae_export(arguments: argparse.Namespace) -> None:
 
     export_sae(arguments.folder, arguments.format, arguments.out)
     print(arguments.out)
+
+
+def _contrast(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("contrast", help="check a published contrast manifest and concept map")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="list what is wrong with them, and what a reader should know")
+    check.add_argument("manifest", type=Path)
+    check.add_argument("--map", type=Path, help="the concept map that belongs to it")
+    check.add_argument("--source", type=Path, help="a source's folder: also against its demonstrations")
+    check.add_argument("--array", default="state", help="the source's array of states; default: state")
+    check.set_defaults(run=_run_contrast_check)
+
+
+def _run_contrast_check(arguments: argparse.Namespace) -> None:
+    from policylens.concepts.commands import check
+
+    for line in check(arguments.manifest, arguments.map, arguments.source, arguments.array):
+        print(line)
 
 
 def _promote(commands: argparse._SubParsersAction) -> None:

@@ -54,7 +54,7 @@ class Run:
             self._policies[device, dtype] = load_policy(self.folder / "checkpoint", device, dtype)
         return self._policies[device, dtype]
 
-    def capture(self, name: str, row_space: str = "step") -> Table:
+    def capture(self, name: str, row_space: str | None = None) -> Table:
         """Activations: `.array(site).read(rows)`, `.coordinate("split")`..."""
         return open_table(self.folder / "activations" / name, row_space)
 
@@ -64,7 +64,7 @@ class Run:
         """Activations at a site as float32, (rows, ..., width), as SAEs take them. rows: see :meth:`Column.read`."""
         return torch.from_numpy(self.capture(capture).array(site).read(rows)).to(device).float()
 
-    def source(self, name: str, row_space: str = "step") -> Table:
+    def source(self, name: str, row_space: str | None = None) -> Table:
         """Observations and what the environment knew of them."""
         return open_table(self.folder.parent / "sources" / name, row_space)
 

@@ -27,7 +27,7 @@ rule import_checkpoint:
 
 rule train_policy:
     input:
-        training_start,
+        training_files,
     output:
         template("training"),
     log:

@@ -12,9 +12,15 @@ from policylens.project.circuits import splits_of, traced_settings
 from policylens.policies.family import DISTURBANCE, DIVERGENCE
 from policylens.project.closure import digest
 from policylens.project.config import CLOSED_LOOP, EXAMPLES, Config, parsed
+from policylens.project.contrasts import slices_of
+from policylens.project.datasets import meta_files
+from policylens.ffn.patterns import matching
+from policylens.project.ffn import PROBED, RECORDED, part_of
+from policylens.project.directions import VECTORS, files_of_pair
 from policylens.project.interventions import own_settings, phase_options, sweep_and_member
 from policylens.project.paths import CONSTRAINTS, beside_members, check_targets, headline_paths, template
 from policylens.project.pins import digest as digest_of_pins
+from policylens.project.slices import concept_map_path, files_of
 from policylens.project.steering import steering_labels
 from policylens.project.sweeps import (
     IMPORT,
@@ -72,7 +78,9 @@ def of_simulator(wildcards):
 
 
 def of_source(wildcards):
-    """Recording needs the simulator where a policy plays, and none where a file is imported."""
+    """Recording needs the simulator where a policy plays, and none where a file is imported or a dataset read."""
+    if "dataset" in source_block(wildcards):
+        return "core"
     return (of_family if "import" in source_block(wildcards) else of_simulator)(wildcards)
 
 
@@ -88,11 +96,16 @@ def code(script, environment=core):
     """
 
     def value(wildcards):
-        own = environment in (of_family, of_simulator, of_source)
+        own = environment in (of_family, of_simulator, of_source) and not reads_dataset(environment, wildcards)
         families = CONFIG[wildcards.policy].family.folders if own else []
         return f"{digest(SCRIPTS / script, ROOT, families)} {digest_of_pins(environment(wildcards), ROOT / 'envs')}"
 
     return value
+
+
+def reads_dataset(environment, wildcards):
+    """Whether a source is being recorded that no policy's code has a part in."""
+    return environment is of_source and "dataset" in source_block(wildcards)
 
 
 def threads_of(rule, default=1):

@@ -16,10 +16,12 @@ def own_files(path):
     return [str(file) for file in sorted(path.iterdir()) if file.is_file()] if path.is_dir() else [str(path)]
 
 
-def training_start(wildcards):
-    """The checkpoint that a training run starts from, where it does not start from nothing."""
-    start = CONFIG[wildcards.policy].trainings[wildcards.training]["settings"].get("start")
-    return f"{start}/policy.json" if start else []
+def training_files(wildcards):
+    """The checkpoint that a training run starts from, if it starts from one, and what it learns from."""
+    policy = CONFIG[wildcards.policy]
+    settings = policy.trainings[wildcards.training]["settings"]
+    start = [f"{settings['start']}/policy.json"] if "start" in settings else []
+    return [*start, *policy.family.lessons(settings)]
 
 
 def source_block(wildcards):
@@ -27,11 +29,24 @@ def source_block(wildcards):
 
 
 def source_inputs(wildcards):
-    """A rollout needs its policy; an import needs its file."""
+    """A rollout needs its policy; an import its file; a dataset what is said of it."""
     block = source_block(wildcards)
+    if "dataset" in block:
+        return meta_files(block["dataset"])
     if "import" in block:
         return block["import"][int(wildcards.part.split("-")[1])]
     return template("checkpoint").format(policy=wildcards.policy, checkpoint=block["checkpoint"])
+
+
+def source_script(wildcards):
+    return "record_dataset.py" if "dataset" in source_block(wildcards) else "record_source.py"
+
+
+def source_arguments(wildcards):
+    """What the script of a source is told besides its block."""
+    if "dataset" in source_block(wildcards):
+        return []
+    return ["--input", source_inputs(wildcards), "--threads", threads_of("record_source")]
 
 
 def source_parts(wildcards):

@@ -15,14 +15,15 @@ rule record_source:
         mem_mb=memory_of("record_source", 3000),
         runtime=minutes_of("record_source", 240),
     params:
-        code=code("record_source.py", of_source),
+        code=lambda w: code(source_script(w), of_source)(w),
         environment=of_source,
+        script=source_script,
         settings=lambda w: as_json(source_block(w)),
-        threads=threads_of("record_source"),
+        arguments=source_arguments,
     shell:
-        run("record_source.py")
-        + " --input {input:q} --settings {params.settings:q} --source {wildcards.source} --part {wildcards.part}"
-        " --threads {params.threads} --out $(dirname {output:q}) > {log:q} 2>&1"
+        run("{params.script}")
+        + " {params.arguments:q} --settings {params.settings:q} --source {wildcards.source} --part {wildcards.part}"
+        " --out $(dirname {output:q}) > {log:q} 2>&1"
 
 
 rule index_source:

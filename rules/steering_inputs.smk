@@ -2,7 +2,18 @@
 
 
 def steering_block(wildcards):
-    return CONFIG[wildcards.policy].steerings[wildcards.steering]
+    """The block; directions of other blocks are files of theirs, of the same checkpoint."""
+    block = CONFIG[wildcards.policy].steerings[wildcards.steering]
+    directions = {name: from_block(wildcards, own) for name, own in block.get("directions", {}).items()}
+    return {**block, "directions": directions} if directions else block
+
+
+def from_block(wildcards, own):
+    """A direction of a block of directions as a file and an array in it; another as it is."""
+    if "direction" not in own:
+        return own
+    analysis = template("direction_pair").format(**{**wildcards, **own})
+    return {"site": own["site"], "file": os.path.join(os.path.dirname(analysis), VECTORS), "array": own["vector"]}
 
 
 def steered(wildcards):
@@ -21,8 +32,16 @@ def steered(wildcards):
         "parts": [template("capture_part").format(**names, part=part) for part in parts],
         "saes": list(saes_of(wildcards, block["saes"]).values()),
         "labels": labels,
+        "clusters": sorted(set(steered_clusters(wildcards).values())),
         "files": sorted({own["file"] for own in block.get("directions", {}).values() if "file" in own}),
     }
+
+
+def steered_clusters(wildcards):
+    """Name of each cluster that is steered -> the file that holds it."""
+    names = {"policy": wildcards.policy, "checkpoint": wildcards.checkpoint}
+    own = steering_block(wildcards).get("clusters", {})
+    return {name: template("ffn_clusters").format(**names, ffn=one["ffn"]) for name, one in own.items()}
 
 
 def steering_arguments(wildcards):
@@ -31,6 +50,7 @@ def steering_arguments(wildcards):
     folder = os.path.dirname
     words = ["--checkpoint", folder(found["record"]), "--capture", folder(found["capture"])]
     words += sae_words(wildcards, block["saes"])
+    words += [word for name, path in steered_clusters(wildcards).items() for word in ("--clusters", f"{name}={path}")]
     for path in found["labels"]:
         words += ["--labels", f"{labelset_of(path)}={folder(path)}"]
     return words

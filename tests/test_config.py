@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import yaml
+from datasets_made import CLOSE, OPEN, Made
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import REPOSITORY, WIDTH, environment, make_small, refused
@@ -26,6 +27,12 @@ OTHELLO = {
     "weights": {"file": "model.safetensors", "sha256": "0" * 64, "tensors": {}},
 }
 
+SEGMENT = {"file": "", "demo": "", "start_step": 0, "end_step": 1, "axis_delta": 1.0, "axis_values": [0.0, 1.0]}
+MANIFEST = {
+    "axis": {"index": 0, "effect_size": 1.0, "mean_delta_per_task": {OPEN: 1.0, CLOSE: -1.0}},
+    "segments": [{**SEGMENT, "task": task, "episode_index": number} for number, task in enumerate((OPEN, CLOSE))],
+}
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -37,6 +44,10 @@ def place(tmp_path_factory):
     (folder / "othello" / "policy.json").write_text(json.dumps(OTHELLO))
     for number in range(2):
         shutil.copytree(folder / "othello", folder / f"step-{number}")
+    Made(episodes=4).write(folder / "drawer", "v2.1")
+    shutil.copytree(folder / "drawer", folder / "older")
+    (folder / "older" / "meta" / "info.json").write_text('{"codebase_version": "v2.0"}')
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST))
     (folder / "notes.csv").write_text("")
     (folder / "published.safetensors").write_bytes(b"")
     return folder
@@ -67,7 +78,14 @@ def sound():
             "own": {
                 "family": "module",
                 "checkpoints": {"trained": {"path": "weights.pt", "options": options}},
-                "sources": {"files": {"import": ["one.npz", "two.npz"]}},
+                "sources": {
+                    "files": {"import": ["one.npz", "two.npz"]},
+                    "demos": {"dataset": {"root": "drawer"}, "parts": 2},
+                },
+                "contrasts": {
+                    "drawer": {"source": "demos", "positive": OPEN, "negative": CLOSE},
+                    "published": {"source": "demos", "manifest": "manifest.json"},
+                },
                 "captures": {"both": {"source": "files", "sites": ["first", "second"]}},
                 "sae": {
                     "sweep": {
@@ -106,6 +124,18 @@ def sound():
                     }
                 },
                 "interventions": {"causal": {"capture": "demo", "saes": {"block_1": "played/top"}, "modes": ["mean"]}},
+                "ffn": {"units": {"source": "games", "sites": ["block_1"]}},
+                "slices": {
+                    "moves": {"capture": "demo", "concept_map": "results/board/contrasts/sides/concept_map.json"},
+                },
+                "directions": {
+                    "sides": {
+                        "site": "block_1",
+                        "sae": "played/top",
+                        "pairs": {"black": {"slice": "moves", "positive": "black", "negative": "white"}},
+                        "gate": {"l0": [1, 4]},
+                    }
+                },
                 "steering": {
                     "weaker": {
                         "capture": "demo",
@@ -119,7 +149,8 @@ def sound():
                                 "label": "parity",
                                 "positive": [1],
                                 "negative": [0],
-                            }
+                            },
+                            "side": {"direction": "sides", "pair": "black", "vector": "residual_direction"},
                         },
                         "moves": ["zero", {"kind": "add", "strengths": [1, 2]}],
                         "goal": {"measure": "return", "keep": {"divergence": 0.5}},
@@ -172,9 +203,12 @@ OWN, BOARD = "policies.own", "policies.board"
 SWEEP = f"{OWN}.sae.sweep"
 CAUSAL = "policies.board.interventions.causal"
 WEAKER = "policies.board.steering.weaker"
+MOVES = "policies.board.slices.moves"
+SIDES = "policies.board.directions.sides"
 MOVE = "policies.board.circuits.move"
 CORRELATIONS = "policies.board.correlations.own"
 PLAYED = f"{BOARD}.sae.played"
+DEMOS, DRAWER = f"{OWN}.sources.demos", f"{OWN}.contrasts.drawer"
 GOOD = {"architecture": "standard", "latents": 16, "sparsity": 1}
 
 FAULTS = [
@@ -197,6 +231,35 @@ FAULTS = [
     (f"{OWN}.checkpoints.trained.options.class", ..., "options: 'class' is missing"),
     (f"{BOARD}.training.run.settings", {}, "settings: 'iterations' is missing"),
     (f"{SWEEP}.members.plain.sparsity", ..., f"{SWEEP}.plain: 'sparsity' is missing"),
+    # datasets and contrasts
+    (f"{DEMOS}.dataset.rot", "x", f"{DEMOS}.dataset: unknown key 'rot'; did you mean 'root'?"),
+    (f"{DEMOS}.dataset.root", ..., f"{DEMOS}.dataset: a dataset has a root (its folder) or a repo_id"),
+    (f"{DEMOS}.dataset.root", "gone", f"{DEMOS}.dataset: gone: no LeRobot dataset is here"),
+    (f"{DEMOS}.dataset.root", "older", "info.json: LeRobot format v2.0, only v3.0 and v2.1 are read"),
+    (f"{DEMOS}.dataset.revision", "v2.1", f"{DEMOS}.dataset: a folder has no revision"),
+    (f"{DEMOS}.dataset", {"root": "drawer", "repo_id": "org/x", "revision": "v3.0"}, "'v3.0' is asked for"),
+    (f"{DEMOS}.dataset", {"repo_id": "org/drawer"}, f"{DEMOS}.dataset: there is no dataset"),
+    (f"{DEMOS}.dataset", {"repo_id": "org/drawer", "revision": "main"}, "revision 'main' of org/drawer moves"),
+    (f"{DEMOS}.dataset.arrays", {"observation.stat": "state"}, "did you mean 'observation.state'?"),
+    (f"{DEMOS}.parts", 5, f"{DEMOS}: 5 parts cannot hold 4 whole episodes"),
+    (
+        f"{DEMOS}.rollout",
+        {},
+        f"{DEMOS}: a source is either rollouts (checkpoint, episodes, rollout), files (import) or a",
+    ),
+    (f"{DRAWER}.source", "demo", f"{DRAWER}: there is no source 'demo'; did you mean 'demos'?"),
+    (f"{DRAWER}.negative", OPEN, f"{DRAWER}: positive and negative are the same text"),
+    (f"{DRAWER}.negative", ..., f"{DRAWER}: a contrast has a positive and a negative task text, or a published"),
+    (
+        f"{DRAWER}.rule",
+        "efect",
+        f"{DRAWER}.rule is 'efect'; it must be one of difference, effect; did you mean 'effect'?",
+    ),
+    (f"{DRAWER}.threshold", 0, f"{DRAWER}.threshold is 0; it must be a number, above 0"),
+    (f"{OWN}.contrasts.published.rule", "effect", "a published manifest, which brings its own axis and windows"),
+    (f"{OWN}.contrasts.published.manifest", "gone.json", "published.manifest: gone.json: there is no such file"),
+    (f"{OWN}.contrasts.published.concept_map", "manifest.json", "published.concept_map: manifest.json: unknown key"),
+    (f"{DEMOS}.dataset.tasks", [OPEN], f"{DRAWER}.negative: the source 'demos' leaves out the task 'close the drawer'"),
     # what there is not
     (f"{OWN}.family", "modul", "there is no policy family 'modul'"),
     (f"{OWN}.checkpoints.trained.path", "gone.pt", f"{OWN}.checkpoints.trained: there is no checkpoint at gone.pt"),
@@ -430,6 +493,48 @@ FAULTS = [
         {"site": "block_1", "file": "no.npz"},
         f"{WEAKER}.directions.odd: there is no file no",
     ),
+    (
+        f"{WEAKER}.directions.side.direction",
+        "side",
+        f"{WEAKER}.directions.side: there is no block of directions 'side'; did you mean 'sides'?",
+    ),
+    (f"{WEAKER}.directions.side.pair", "white", f"{WEAKER}.directions.side: there is no pair 'white' of 'sides'"),
+    (f"{WEAKER}.directions.side.vector", "latent_direction", "must be one of residual_direction"),
+    # slices and directions
+    (f"{MOVES}.capture", "dem", f"{MOVES}: there is no capture 'dem'; did you mean 'demo'?"),
+    (f"{MOVES}.concept_map", "no.json", f"{MOVES}: there is no file no.json"),
+    (f"{MOVES}.contrast", "sides", "a slice's concepts come from a contrast or from a concept_map"),
+    (f"{MOVES}.site", "block_1", "a slice is of a capture; or has site and import"),
+    (f"{MOVES}.kinds", [], f"{MOVES}.kinds"),
+    (
+        "policies.board.slices",
+        {"moves": {"capture": "demo", "contrast": "sides"}},
+        f"{MOVES}: there is no contrast 'sides'; there are: none",
+    ),
+    (f"{SIDES}.site", "embed", f"{SIDES}.site: there is no site 'embed' of the sweep 'played'"),
+    (f"{SIDES}.sae", "played/to", f"{SIDES}.sae: there is no member 'to' of the sweep 'played'; did you mean 'top'?"),
+    (f"{SIDES}.sae", "top", "an SAE is named sweep/member"),
+    (f"{SIDES}.baseline_site", "embed", f"{SIDES}.pairs.black: there is no site 'embed' in the slice 'moves'"),
+    (f"{SIDES}.permutations", 10, "at least 200 rearrangements are needed"),
+    (f"{SIDES}.gate", {}, f"{SIDES}.gate"),
+    (f"{SIDES}.pairs", {}, f"{SIDES}: has no pairs"),
+    (f"{SIDES}.pairs.black.slice", "move", f"{SIDES}.pairs.black: there is no slice 'move'; did you mean 'moves'?"),
+    (f"{SIDES}.pairs.black.negative", "black", f"{SIDES}.pairs.black: positive and negative are the same concept"),
+    (f"{SIDES}.pairs.black", {"import": "no"}, f"{SIDES}.pairs.black: there is no file no/positive_latent_mean.pt"),
+    (f"{SIDES}.pairs.black", {"slice": "moves"}, "a pair has slice, positive and negative; or import"),
+    (f"{SIDES}.import", {"pairs": "no.json", "directions": "no"}, "no.json: there is no such file"),
+    (f"{SIDES}.import", {"pairs": "no.json"}, "an import has pairs (a file), and the folder"),
+    (
+        f"{SIDES}.expected",
+        [{"pair": ["black", "white"], "latent_cosine": {"below": 0}}],
+        f"{SIDES}.expected.0: there is no pair 'white'; there are: black",
+    ),
+    (
+        f"{SIDES}.expected",
+        [{"pair": ["black", "black"], "latent_cosine": {"below": 0}}],
+        f"{SIDES}.expected.0: a pair has no cosine with itself",
+    ),
+    (f"{SIDES}.expected", [{"pair": ["black", "black"], "latent_cosin": {"below": 0}}], "latent_cosin"),
     (f"{WEAKER}.moves", ["ablate"], f"{WEAKER}.moves: there is no move 'ablate'; there are: zero, mean"),
     (f"{WEAKER}.moves", [{"kind": "add"}], f"{WEAKER}.moves: the move 'add' needs strengths alone"),
     (f"{WEAKER}.goal.measure", "wins", f"{WEAKER}.goal: there is no measure 'wins' of the family 'othello'"),
@@ -527,7 +632,7 @@ def test_correlations_are_of_sites_that_their_capture_has():
 def with_concepts(capture="demo", **concepts):
     """The sound config with a sweep whose latents are compared with labels."""
     config = sound()
-    for block in ("interventions", "circuits", "correlations", "steering"):
+    for block in ("interventions", "circuits", "correlations", "directions", "steering"):
         del config["policies"]["board"][block]
     config["policies"]["board"]["sae"] = {
         "known": {
@@ -622,7 +727,7 @@ def test_a_new_site_needs_no_new_import_to_be_known(place):
 def test_sites_of_a_hub_checkpoint_are_known_once_it_is_imported(place):
     config = changed(f"{BOARD}.checkpoints.final.path", "hf://org/repo@v1/best")
     config["policies"]["board"]["captures"]["demo"]["sites"] = ["nowhere"]
-    for block in ("sae", "interventions", "circuits", "correlations", "steering"):
+    for block in ("sae", "interventions", "circuits", "correlations", "directions", "steering"):
         del config["policies"]["board"][block]
     del config["policies"]["board"]["checkpoints"]["step"]
     assert Config(config)["board"].sites("final") is None

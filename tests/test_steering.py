@@ -11,6 +11,7 @@ from othello_small import small_checkpoint
 from sae_made import directions, made
 from support import clear_line, refused, run, run_here, script_command, tree
 
+from policylens.directions.vectors import write_vectors
 from policylens.policies.othello.returns import returns
 from policylens.policies.registry import load_policy
 from policylens.sae.files import load_sae, save_sae
@@ -228,6 +229,10 @@ def test_candidates_are_every_target_with_every_move(tmp_path):
     block["directions"] = {"given": {"site": "block_1", "file": str(tmp_path / "given.npz"), "array": "way"}}
     with refused("directions.given", "given.npz", "there is no array 'way'; array: one of direction"):
         candidates(block, {}, Reference({"block_1": rows}, {}), "cpu")
+    write_vectors(tmp_path / "directions.safetensors", {"probe": np.arange(WIDTH), "mean_difference": rows[0]}, {})
+    made = {"site": "block_1", "file": str(tmp_path / "directions.safetensors"), "array": "mean_difference"}
+    one = candidates(block | {"directions": {"made": made}}, {}, Reference({"block_1": rows}, {}), "cpu")[0]
+    np.testing.assert_allclose(one.target.directions[0], rows[0] / np.linalg.norm(rows[0]), atol=1e-6)
     block["directions"] = {"pair": {"site": "block_1", "file": str(tmp_path / "given.npz")}}
     with refused("two things to steer are both called 'pair'"):
         candidates(block, {"block_1": sae}, Reference({"block_1": rows}, {}), "cpu")

@@ -34,8 +34,10 @@ def program() -> None:
 
 
 def row_of(candidate: Mapping[str, Any]) -> dict[str, Any]:
-    own = {name: value for name, value in candidate.items() if name not in ("means", "latents")}
-    return own | {"latents": " ".join(map(str, candidate["latents"]))} | candidate["means"]
+    own = {name: value for name, value in candidate.items() if name not in ("means", "latents", "units")}
+    units = [f"{site} {' '.join(map(str, numbers))}" for site, numbers in candidate.get("units", {}).items()]
+    told = {"latents": " ".join(map(str, candidate["latents"])), "units": "; ".join(units)}
+    return own | told | candidate["means"]
 
 
 if __name__ == "__main__":

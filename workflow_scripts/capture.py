@@ -1,6 +1,7 @@
 """Write one part of a capture: a checkpoint's activations over a part of a source, or a user's own activations."""
 
 import argparse
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 
 import torch
 
-from policylens.capture.activations import write_capture
-from policylens.capture.batches import batches, read_batch
+from policylens.capture.activations import check_sites, write_capture
+from policylens.capture.batches import batches_of_rows, read_batch
 from policylens.capture.imports import import_activations
 from policylens.capture.settings import capture_settings, first_episode
 from policylens.capture.splits import final_splits
+from policylens.capture.tokens import Choice, drawn_frames, is_of_tokens, write_tokens
 from policylens.console import main
 from policylens.errors import UserError
 from policylens.policies.protocol import Policy
@@ -61,18 +63,23 @@ def record(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> None:
         checkpoint_sha256=policy.record["weights"]["sha256"],
         inputs={"source": sha256_of_file(arguments.source / "index.json")},
     )
-    write_capture(
+    drawn = drawn_frames(source.n_rows, settings["frames"], settings["seed"])
+    drawn = drawn[(drawn >= rows.start) & (drawn < rows.stop)]
+    of_tokens = is_of_tokens(check_sites(policy.sites, settings["sites"])[0])
+    write = functools.partial(write_tokens, choice=Choice.of(settings["tokens"])) if of_tokens else write_capture
+    batch_rows = settings.get("batch_rows", arguments.batch_rows)
+    write(
         arguments.out,
         policy,
         settings["sites"],
-        batches(source, policy.observations, rows, arguments.batch_rows),
+        batches_of_rows(source, policy.observations, drawn, batch_rows),
         {
-            "episode": source.array("episode").read(rows),
-            "step": source.array("step").read(rows),
-            "split": final_splits(arguments.source, rows),
+            "episode": source.array("episode").read(drawn),
+            "step": source.array("step").read(drawn),
+            "split": final_splits(arguments.source, rows)[drawn - rows.start],
         },
         dtype=settings["dtype"],
-        batch_rows=arguments.batch_rows,
+        batch_rows=batch_rows,
         attributes={"provenance": origin},
         what=f"capturing {arguments.part}",
     )

@@ -22,7 +22,7 @@ def program() -> None:
     parser.add_argument("--sae", required=True, type=Path, help="the SAE's folder")
     parser.add_argument("--capture", required=True, type=Path, help="the capture's folder")
     parser.add_argument("--site", required=True)
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     parser.add_argument("--split", default="all", choices=["train", "validation", "test", "all"])
     parser.add_argument("--count", type=int, default=20, help="strongest rows per latent")
     parser.add_argument("--seed", type=int, default=0, help="of the examples of every strength")

@@ -73,7 +73,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--sae", required=True, nargs="+", type=Path, help="the members' folders")
     parser.add_argument("--capture", required=True, type=Path, help="the capture's folder")
     parser.add_argument("--site", required=True)
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     parser.add_argument("--labels", type=Path, help="folder of a label set of the capture's source: measure absorption")
     parser.add_argument("--targets", type=int, default=100, help="at most so many targets of the labels, by seed")
     parser.add_argument("--rows", type=int, default=20_000, help="at most so many rows per split, in memory at once")

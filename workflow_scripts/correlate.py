@@ -84,7 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--capture", required=True, type=Path, help="folder of a capture of the source")
     parser.add_argument("--sae", required=True, type=Path, help="folder of an SAE of the site")
     parser.add_argument("--site", required=True)
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     parser.add_argument("--split", default="test", choices=["train", "validation", "test", "all"])
     parser.add_argument("--rows", type=int, default=0, help="whole episodes of at most so many rows; 0: all")
     parser.add_argument("--shifts", type=int, default=200, help="draws of the null; 0: none")

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from policylens.capture.batches import read_batch
+from policylens.capture.frames import frames_of
+from policylens.capture.tokens import Choice
 from policylens.console import main
-from policylens.errors import UserError
 from policylens.evaluation.concepts import Options, Site, check_same_rows, concept_report
 from policylens.evaluation.fidelity import Piece, fidelity_rows, other_episodes, summarise
 from policylens.evaluation.reconstruction import row_table
 from policylens.evaluation.report import sae_report
+from policylens.evaluation.token_fidelity import Frames, token_fidelity_rows
 from policylens.policies import registry
 from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy
@@ -22,12 +24,13 @@ from policylens.progress import progress
 from policylens.sae.activations import Rows, flattened, read_activations, rows_of_split, training_mean
 from policylens.sae.base import SAE
 from policylens.sae.files import load_sae
-from policylens.sae.origin import check_fits, named_capture
+from policylens.sae.origin import check_checkpoint, check_fits, named_capture
 from policylens.statistics.resampling import Resampling
 from policylens.stores.files import read_json, write_json
 from policylens.stores.tables import Table, open_table
 
 BATCH_ROWS = 2048
+FRAMES = 32
 
 
 def program() -> None:
@@ -45,8 +48,10 @@ def program() -> None:
     fidelity = None
     if arguments.fidelity and source is not None:
         policy = load_policy(arguments.checkpoint, arguments.device)
+        check_checkpoint(arguments.sae, sae, policy.record)
         mean = training_mean(capture, sae.cfg.output_site or arguments.site)
-        fidelity = measure_fidelity(policy, source, sae, arguments.site, given, mean, rows, resampling)
+        measure = measure_token_fidelity if "token" in capture.names else measure_fidelity
+        fidelity = measure(policy, source, sae, arguments.site, given, mean, rows, resampling, capture)
     concepts = (None, None)
     if arguments.labels is not None:
         concepts = measure_concepts(arguments, sae, Site(capture, arguments.site), source, resampling)
@@ -68,7 +73,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--untrained-sae", type=Path, help="folder of the same SAE of another checkpoint")
     parser.add_argument("--untrained-capture", type=Path, help="folder of that checkpoint's capture of the same rows")
     parser.add_argument("--site", required=True)
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     parser.add_argument("--split", default="test", choices=["train", "validation", "test", "all"])
     parser.add_argument("--rows", type=int, default=0, help="whole episodes of at most so many rows; 0: all")
     parser.add_argument("--seed", type=int, default=0)
@@ -117,10 +122,8 @@ def measure_fidelity(
     mean: np.ndarray,
     rows: Rows,
     resampling: Resampling,
+    capture: Table,
 ) -> dict:
-    weights = policy.record["weights"]["sha256"]
-    if sae.cfg.checkpoint_sha256 not in (None, weights):
-        raise UserError("the SAE was trained on another checkpoint's activations; evaluate it with that checkpoint")
     donors = other_episodes(rows.episodes, resampling.seed)
 
     def pieces() -> Iterator[Piece]:
@@ -132,6 +135,32 @@ def measure_fidelity(
     count = -(-len(rows.numbers) // BATCH_ROWS)
     measured = fidelity_rows(policy, site, sae, progress(pieces(), count, "fidelity", "batches"), mean)
     return summarise(measured, rows.episodes, resampling)
+
+
+def measure_token_fidelity(
+    policy: Policy,
+    source: Table,
+    sae: SAE,
+    site: str,
+    activations: np.ndarray,
+    mean: np.ndarray,
+    rows: Rows,
+    resampling: Resampling,
+    capture: Table,
+) -> dict:
+    choice = Choice.of(capture.attributes["provenance"]["settings"]["tokens"])
+    frames = frames_of(capture, source, rows.numbers)
+    donors = frames.rows[other_episodes(frames.episodes, resampling.seed)]
+
+    def pieces() -> Iterator[Frames]:
+        for start in range(0, len(frames.rows), FRAMES):
+            piece = slice(start, start + FRAMES)
+            batch, others = (read_batch(source, policy.observations, own[piece]) for own in (frames.rows, donors))
+            yield Frames(batch, others, activations[np.isin(frames.of_row, np.arange(len(frames.rows))[piece])])
+
+    count = -(-len(frames.rows) // FRAMES)
+    measured = token_fidelity_rows(policy, site, sae, progress(pieces(), count, "fidelity", "batches"), choice, mean)
+    return summarise(measured, frames.episodes, resampling)
 
 
 if __name__ == "__main__":

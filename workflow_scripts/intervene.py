@@ -110,7 +110,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--capture", required=True, type=Path, help="folder of a capture of it: which rows there are")
     parser.add_argument("--sae", required=True, action="append", help="SITE=FOLDER, of the site and of later ones")
     parser.add_argument("--site", required=True, help="where latents are changed")
-    parser.add_argument("--row-space", default="step", help="of the sites, as the capture names it")
+    parser.add_argument("--row-space", help="of the sites, as the capture names it; its only one if left out")
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON: modes, features, controls...")
     parser.add_argument("--phase", type=json.loads, help="JSON: label and bins or edges, to tell phases apart")
     parser.add_argument("--labels", type=Path, help="folder of the label set that --phase names a label of")

@@ -30,7 +30,7 @@ def program() -> None:
     parser.add_argument("--capture", required=True, type=Path, help="the capture's folder: what resampling draws from")
     parser.add_argument("--checkpoint", required=True, type=Path, help="the policy's folder")
     parser.add_argument("--site", required=True)
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
     parser.add_argument("--settings", required=True, help="JSON: settings of the family's returns")
     parser.add_argument("--episodes", type=int, default=200)

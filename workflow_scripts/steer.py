@@ -10,6 +10,7 @@ import torch
 from policylens.console import main
 from policylens.errors import UserError
 from policylens.evaluation.concepts import check_same_rows
+from policylens.ffn.files import units_of
 from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy, require, room
 from policylens.project.steering import steered_sites
@@ -18,8 +19,8 @@ from policylens.sae.base import SAE
 from policylens.sae.files import load_sae
 from policylens.sae.origin import check_checkpoint, check_fits, digests
 from policylens.statistics.directions import CONTROLS, random_directions
-from policylens.steering.building import Reference, candidates
-from policylens.steering.reach import reach
+from policylens.steering.building import Clusters, Reference, candidates
+from policylens.steering.reach import reach, together
 from policylens.steering.store import write_runs
 from policylens.steering.study import Candidate, settings_of, study
 from policylens.steering.world import World
@@ -40,9 +41,10 @@ def program() -> None:
     family = policy.record["family"]
     require(family, "returns", "steering")
     capture = open_table(arguments.capture, arguments.row_space)
+    clusters = {name: units_of(path, block["clusters"][name]["cluster"]) for name, path in arguments.clusters.items()}
     saes = {site: load_fitting(folder, site, policy, capture) for site, folder in arguments.saes.items()}
-    reference = reference_of(arguments, capture)
-    made = candidates(block, saes, reference, arguments.device)
+    reference = reference_of(arguments, capture, clusters)
+    made = candidates(block, saes, reference, arguments.device, clusters)
     origin = provenance_of(arguments, policy)
     shelf = Shelf(arguments.out.with_name("unfinished"), json.dumps([origin, arguments.code, arguments.device]))
     world = World(policy, room(family, "returns").returns, block["settings"], block["seed"])
@@ -66,14 +68,17 @@ def load_fitting(folder: Path, site: str, policy: Policy, capture: Table) -> SAE
     return sae
 
 
-def reference_of(arguments: argparse.Namespace, capture: Table) -> Reference:
+def reference_of(arguments: argparse.Namespace, capture: Table, clusters: Clusters) -> Reference:
+    sites = steered_sites(
+        {**arguments.block, "clusters": {name: {"sites": list(units)} for name, units in clusters.items()}}
+    )
     rows = rows_of_split(capture, "train", arguments.block["rows"], arguments.block["seed"]).numbers
     own = arguments.block.get("directions", {}).values()
     tables = {name: open_table(folder, arguments.row_space) for name, folder in arguments.labels.items()}
     for table in tables.values():
         check_same_rows(table, capture)
     return Reference(
-        {site: read_activations(capture.array(site), rows) for site in steered_sites(arguments.block)},
+        {site: read_activations(capture.array(site), rows) for site in sites},
         {(one["labels"], one["label"]): tables[one["labels"]].array(one["label"]).read(rows)
          for one in own if "labels" in one},
     )  # fmt: skip
@@ -86,22 +91,25 @@ def directions_of(activations: np.ndarray, count: int, seed: int) -> dict[str, n
 
 
 def describe(candidate: Candidate, reference: Reference, seed: int) -> dict:
-    target = candidate.target
-    activations = reference.activations[target.site][:REACH_ROWS]
+    target, parts = candidate.target, candidate.targets
+    reached = [reach(one, candidate.move, reference.activations[one.site][:REACH_ROWS], seed) for one in parts]
+    units = {one.site: list(one.units) for one in parts if one.units}
     return {
         "name": candidate.name,
         "target": target.name,
-        "site": target.site,
+        "site": target.site if len(parts) == 1 else f"{len(parts)} sites",
         "latents": list(target.latents),
+        **({"units": units} if units else {}),
         "move": candidate.move.name,
-        "unit": target.scale.unit.tolist(),
-        **reach(target, candidate.move, activations, seed),
+        "unit": [unit for one in parts for unit in one.scale.unit.tolist()],
+        **together(reached),
     }
 
 
 def provenance_of(arguments: argparse.Namespace, policy: Policy) -> dict:
     inputs = digests(arguments.saes)
     inputs |= {f"labels/{name}": sha256_of_file(folder / INDEX) for name, folder in arguments.labels.items()}
+    inputs |= {f"clusters/{name}": sha256_of_file(path) for name, path in arguments.clusters.items()}
     inputs["capture"] = sha256_of_file(arguments.capture / INDEX)
     for name, own in arguments.block.get("directions", {}).items():
         if "file" in own:
@@ -116,16 +124,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--capture", required=True, type=Path, help="folder of the capture that sets the scale")
     parser.add_argument("--sae", default=[], action="append", help="SITE=FOLDER of an SAE whose latents are steered")
     parser.add_argument("--labels", default=[], action="append", help="NAME=FOLDER of a label set for directions")
-    parser.add_argument("--row-space", default="step", help="of the sites, as the capture names it")
+    parser.add_argument("--clusters", default=[], action="append", help="NAME=FILE, clusters.json of a cluster's units")
+    parser.add_argument("--row-space", help="of the sites, as the capture names it; its only one if left out")
     parser.add_argument("--block", required=True, type=json.loads, help="JSON: the block of config.yaml, complete")
     parser.add_argument("--code", default="", help="digest of the code: other code's unfinished work is dropped")
     parser.add_argument("--threads", type=int, default=1, help="processes side by side; they change no number")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", required=True, type=Path, help="store to write, runs.zarr")
     arguments = parser.parse_args()
-    arguments.saes, arguments.labels = (
+    arguments.saes, arguments.labels, arguments.clusters = (
         {name: Path(folder) for name, _, folder in (word.partition("=") for word in words)}
-        for words in (arguments.sae, arguments.labels)
+        for words in (arguments.sae, arguments.labels, arguments.clusters)
     )
     return arguments
 

@@ -67,7 +67,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", required=True, type=Path, help="folder of the source: observations")
     parser.add_argument("--capture", required=True, type=Path, help="folder of a capture of it: which rows there are")
     parser.add_argument("--sae", required=True, action="append", help="SITE=FOLDER, of every site of the circuit")
-    parser.add_argument("--row-space", default="step", help="of the sites, as the capture names it")
+    parser.add_argument("--row-space", help="of the sites, as the capture names it; its only one if left out")
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON: output, sizes, mode...")
     parser.add_argument("--origin", required=True, type=json.loads, help="JSON: policy, checkpoint, circuit...")
     parser.add_argument("--chosen-on", default="validation", help="split on which latents are chosen")

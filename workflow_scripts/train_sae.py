@@ -19,7 +19,7 @@ def program() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--capture", required=True, type=Path, help="the capture's folder")
     parser.add_argument("--site", required=True)
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     parser.add_argument("--settings", required=True, help="JSON: see policylens/sae/settings.py")
     parser.add_argument("--rows", type=int, default=0, help="train on so many rows, drawn by seed; 0: all")
     parser.add_argument("--seed", type=int, default=0)

@@ -58,7 +58,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--capture", required=True, action="append", type=Path, help="a capture's folder; repeatable")
     parser.add_argument("--labels", action="append", default=[], help="name=folder of a label set to choose rows by")
     parser.add_argument("--site", required=True)
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     parser.add_argument(
         "--recipes",
         required=True,

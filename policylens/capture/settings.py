@@ -20,7 +20,7 @@ def source_settings(block: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 def capture_settings(block: Mapping[str, Any]) -> dict[str, Any]:
     """A capture's block of config.yaml with its defaults filled in."""
-    return {"dtype": DTYPE, "split": SPLIT, **block}
+    return {"dtype": DTYPE, "split": SPLIT, "tokens": {}, "frames": 0, "seed": 0, **block}
 
 
 def shares(fractions: Mapping[str, float]) -> tuple[float, float, float]:

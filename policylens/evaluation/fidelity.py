@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from policylens.errors import UserError
-from policylens.policies.protocol import Batch, Edit, Policy
+from policylens.policies.protocol import Batch, Edit, Pass, Policy
 from policylens.sae.base import SAE
 from policylens.statistics.clusters import Clusters
 from policylens.statistics.intervals import bootstrap_ratio, bootstrap_sums
@@ -62,8 +62,8 @@ def fidelity_rows(
     constant = sae.mean if mean is None else torch.from_numpy(mean)
     for piece in pieces:
         with torch.inference_mode():
-            for edit, measured in _of_piece(policy, site, sae, piece, constant).items():
-                parts[edit].append(measured)
+            for edit, found in _of_piece(policy, site, sae, piece, constant).items():
+                parts[edit].append(found)
     return {
         edit: {metric: np.concatenate([part[metric] for part in found]) for metric in found[0]}
         for edit, found in parts.items()
@@ -73,19 +73,24 @@ def fidelity_rows(
 def _of_piece(policy: Policy, site: str, sae: SAE, piece: Piece, mean: Tensor) -> dict[str, dict[str, np.ndarray]]:
     replaced = sae.cfg.output_site or site
     original = policy.run(piece.batch, read=[site, replaced])
-    _check_recorded(original.reads[replaced], piece.recorded, replaced)
+    check_recorded(original.reads[replaced], piece.recorded, replaced)
     found = {}
     for name, edit in _edits(sae, original.reads[site], piece.donors, mean).items():
         changed = policy.run(resume=(replaced, original.cache), edit={replaced: edit})
-        measured = {
-            "kl": original.heads.divergence(changed.heads),
-            "agreement": original.heads.agreement(changed.heads),
-            "loss": original.heads.loss(changed.heads),
-        }
-        if original.value is not None:
-            measured["value_error"] = (changed.value - original.value).abs().flatten()
-        found[name] = {metric: values.double().cpu().numpy() for metric, values in measured.items()}
+        found[name] = measured(original, changed)
     return found
+
+
+def measured(original: Pass, changed: Pass) -> dict[str, np.ndarray]:
+    """How far a changed pass is from the original: the metrics of :func:`fidelity_rows`, float64 (n,)."""
+    found = {
+        "kl": original.heads.divergence(changed.heads),
+        "agreement": original.heads.agreement(changed.heads),
+        "loss": original.heads.loss(changed.heads),
+    }
+    if original.value is not None:
+        found["value_error"] = (changed.value - original.value).abs().flatten()
+    return {metric: values.double().cpu().numpy() for metric, values in found.items()}
 
 
 def _edits(sae: SAE, taken: Tensor, donors: np.ndarray, mean: Tensor) -> dict[str, Edit]:
@@ -103,7 +108,7 @@ def _edits(sae: SAE, taken: Tensor, donors: np.ndarray, mean: Tensor) -> dict[st
     }
 
 
-def _check_recorded(now: Tensor, recorded: np.ndarray, site: str) -> None:
+def check_recorded(now: Tensor, recorded: np.ndarray, site: str) -> None:
     """The capture's activations must be what the policy computes, up to the rounding of the capture's dtype."""
     then = torch.from_numpy(recorded).to(now)
     if then.shape != now.shape or float((then - now).norm()) > MISMATCH * float(now.norm()):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from policylens.interventions.profiles import half_effects, halvings, profiles, scales_of
+from policylens.statistics.clouds import single_cloud
 from policylens.statistics.nulls import p_values
 from policylens.statistics.partitions import adjusted_rand, k_means, silhouettes
 
@@ -106,7 +107,6 @@ class Clouds:
 
     def __init__(self, found: Profiles, seed: int) -> None:
         self._found, self._seed = found, seed
-        self._mean = found.points.mean(0)
         self._length = float(np.linalg.norm(found.points, axis=1).mean())
 
     def points(self) -> list[np.ndarray]:
@@ -125,9 +125,7 @@ class Clouds:
         return pairs
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        deviations = self._found.points - self._mean
-        mixture = rng.standard_normal((len(deviations), len(deviations))) / np.sqrt(len(deviations))
-        return self._scaled(mixture @ deviations + self._mean)
+        return self._scaled(single_cloud(self._found.points, rng))
 
     def _scaled(self, points: np.ndarray) -> np.ndarray:
         return points * (self._length / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12))

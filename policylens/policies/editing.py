@@ -9,7 +9,7 @@ from torch import Tensor
 
 from policylens.errors import UserError
 from policylens.policies.heads import Heads
-from policylens.policies.protocol import Batch, Carry, Edit, Pass, Policy, Stage
+from policylens.policies.protocol import Batch, Carry, Edit, Pass, Policy, Stage, Vocabulary
 from policylens.policies.sites import TOKEN_KINDS, Site
 
 
@@ -61,6 +61,18 @@ class Edited(Policy):
         """The policy's own, unless an edit stands between."""
         found = self.policy.affine(site)
         return None if found is None or found[0] in self.edits else found
+
+    def value_vectors(self, site: str) -> Tensor | None:
+        """The policy's own."""
+        return self.policy.value_vectors(site)
+
+    def vocabulary(self) -> Vocabulary | None:
+        """The policy's own."""
+        return self.policy.vocabulary()
+
+    def valid(self, site: str, batch: Batch) -> Tensor | None:
+        """The policy's own."""
+        return self.policy.valid(site, batch)
 
     def entry(self, site: str) -> str:
         """The policy's own."""

@@ -28,7 +28,7 @@ DISTURBANCE = "mean over decisions of KL(reference || policy) of the actions (na
 
 
 def no_files(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files, besides the checkpoint itself, of a family whose checkpoints need none."""
+    """The files of a family whose checkpoints, or trainings, need none."""
     return ()
 
 
@@ -57,6 +57,7 @@ class Family:
     architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say
         it: sites can then be checked before the import. None elsewhere.
     files: from a checkpoint's import options to the files that it needs besides its path.
+    lessons: from a training's settings to the files that it learns from.
     steps_per_episode: about how long an episode is, for estimates before any is recorded.
     rooms: the folder of `policylens/policies` that holds the other rooms, where families share them; its own if None.
     """
@@ -73,6 +74,7 @@ class Family:
     inputs: Callable[[Mapping[str, Any]], tuple[Input, ...]] = no_inputs
     architecture: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     files: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files
+    lessons: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files
     steps_per_episode: float | None = None
     rooms: str | None = None
 

@@ -77,6 +77,19 @@ class Pass:
     tokens: dict[str, Tokens] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a policy's network makes of texts, for reading directions of its residual stream as tokens.
+
+    tokens: (v,) as the tokenizer spells them. unembedding: (v, d), one row per token: the logit of a token is the
+    row's product with the stream. embedding: (v, d), what a token enters the stream as; the same tensor where tied.
+    """
+
+    tokens: Sequence[str]
+    unembedding: Tensor
+    embedding: Tensor
+
+
 class Policy:
     """A policy as a row of stages. Families subclass it and give `stages`, `begin` and `finish`.
 
@@ -167,6 +180,25 @@ class Policy:
 
         A change of the activation by v changes that site's by v @ weight, and reaches the rest through it alone. None
         where there is no such site, or the family does not say.
+        """
+        return None
+
+    def value_vectors(self, site: str) -> Tensor | None:
+        """What each unit of a feed-forward layer's hidden site writes into the residual stream, (width, d).
+
+        Row i is added once per unit of activation of unit i: a column of the layer's second linear map. None at every
+        other site.
+        """
+        return None
+
+    def vocabulary(self) -> Vocabulary | None:
+        """The tokens that the residual stream can be read as; None for a policy without a language model."""
+        return None
+
+    def valid(self, site: str, batch: Batch) -> Tensor | None:
+        """Which positions of a site hold something, (n, *inner) bool: not padding, not a camera that is not there.
+
+        None: all of them. Of a repeated site the positions of each time.
         """
         return None
 

@@ -43,6 +43,7 @@ class Site:
         for a convolutional layer, whose SAE rows are then (step, y, x).
     description: one line for people.
     dead_end: whether nothing after it reads it: it can be captured, and editing it changes nothing.
+    layer: number of the layer that it belongs to, as its stack's own names count; None where there are no layers.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Site:
     inner: tuple[tuple[str, int], ...] = field(default=())
     description: str = ""
     dead_end: bool = False
+    layer: int | None = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:

@@ -19,9 +19,15 @@ from policylens.policies import registry
 from policylens.policies.family import DIVERGENCE, Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.circuits import circuit_settings
+from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
+from policylens.project.datasets import check_dataset
 from policylens.project.demonstrations import dataset_settings, demonstrations_settings
+from policylens.project.directions import check_directions, check_steered, direction_settings, with_sites
+from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
 from policylens.project.interventions import intervention_settings, sweep_and_member
+from policylens.project.known import known as _known
+from policylens.project.slices import check_slice
 from policylens.project.steering import steered_sites, steering_labels, steering_settings
 from policylens.project.sweeps import (
     import_path,
@@ -32,8 +38,8 @@ from policylens.project.sweeps import (
     rows_of,
     trained_members,
 )
+from policylens.project.tokens import check_read, check_rows_are_steps, check_tokens
 from policylens.steering.kinds import spelt_out
-from policylens.stores.faults import did_you_mean
 from policylens.stores.files import read_json
 from policylens.stores.foreign import check_suffix
 from policylens.stores.names import check_name
@@ -56,8 +62,8 @@ class Checkpoint:
 class PolicyBlock:
     """One policy of the config, with defaults filled in and series and sweeps spelled out.
 
-    name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, captures, sweeps,
-    trainings, strengths, interventions, circuits, correlations, steerings.
+    name: of the block. family: its manifest. Blocks are plain dicts, by name: sources, labels, contrasts, captures,
+    sweeps, trainings, strengths, interventions, circuits, correlations, ffns, slices, directions, steerings.
     """
 
     def __init__(self, name: str, block: Mapping[str, Any], seed: int) -> None:
@@ -69,6 +75,7 @@ class PolicyBlock:
         self.checkpoints = _checkpoints(block["checkpoints"], f"{self.where}.checkpoints")
         self.sources = {key: source_settings(value, seed) for key, value in block.get("sources", {}).items()}
         self.labels = dict(block.get("labels", {}))
+        self.contrasts = {key: contrast_settings(value, seed) for key, value in block.get("contrasts", {}).items()}
         self.captures = {key: capture_settings(value) for key, value in block.get("captures", {}).items()}
         self.sweeps = {
             key: {
@@ -85,13 +92,26 @@ class PolicyBlock:
         self.interventions = {
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
-        self.steerings = {key: steering_settings(value, seed) for key, value in block.get("steering", {}).items()}
+        self.ffns = {key: ffn_settings(value, seed) for key, value in block.get("ffn", {}).items()}
+        self.slices = dict(block.get("slices", {}))
+        self.directions = {
+            key: direction_settings(value, seed, f"{self.where}.directions.{key}")
+            for key, value in block.get("directions", {}).items()
+        }
+        self.steerings = {
+            key: self._steering(value, seed, f"{self.where}.steering.{key}")
+            for key, value in block.get("steering", {}).items()
+        }
         self.circuits = {key: circuit_settings(value, seed) for key, value in block.get("circuits", {}).items()}
         self.correlations = {
             key: correlation_settings(value, seed) for key, value in block.get("correlations", {}).items()
         }
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
+
+    def _steering(self, block: Mapping[str, Any], seed: int, where: str) -> dict[str, Any]:
+        """A block of steering that says at which sites what it takes from other blocks is."""
+        return with_sites(with_cluster_sites(steering_settings(block, seed), self.ffns, where), self.directions)
 
     def parts(self, block: Mapping[str, Any]) -> list[str]:
         """Names of the parts of a source, or of the files of an imported capture."""
@@ -133,19 +153,24 @@ RULES = (
     "analyse_correlations",
     "analyse_interventions",
     "analyse_steering",
+    "build_contrast",
     "capture",
     "capture_prunable",
+    "catalog_contrasts",
+    "cluster_ffn",
     "collect_examples",
     "compare_saes",
     "convert_dataset",
     "correlate",
     "demo",
+    "derive_direction",
     "evaluate_sae",
     "import_checkpoint",
     "import_sae",
     "index_capture",
     "index_correlations",
     "index_demonstrations",
+    "index_directions",
     "index_interventions",
     "index_labels",
     "index_source",
@@ -155,9 +180,12 @@ RULES = (
     "measure_return",
     "measure_strength",
     "plot_learning_rates",
+    "probe_ffn",
+    "project_ffn",
     "publish_sae",
     "record_demonstrations",
     "record_source",
+    "slice_capture",
     "steer",
     "summarise_sweep",
     "trace_circuit",
@@ -169,7 +197,7 @@ RULES = (
 """Names of the workflow's rules: `snakemake <policy>` is one too."""
 
 RESERVED_POLICIES = ("compare", "datasets", "demonstrations", "logs", "training", *RULES)
-RESERVED_CHECKPOINTS = ("sources",)
+RESERVED_CHECKPOINTS = ("sources", "contrasts")
 
 
 class Config:
@@ -261,20 +289,6 @@ def _spelt_out(blocks: Mapping[str, Any]) -> Iterator[tuple[str, Checkpoint]]:
             yield name, Checkpoint(block.get("path"), options)
 
 
-FEW = 12
-"""So many names are listed even where one is likely meant."""
-
-
-def _known(name: str, known: Iterable[str], where: str, what: str, among: str = "") -> str:
-    known = list(known)
-    if name in known:
-        return name
-    close = did_you_mean(name, known)
-    listed = f"there are: {', '.join(known) or 'none'}"
-    hint = close + (f" {listed}" if len(known) <= FEW else "") if close else listed
-    raise UserError(f"{where}: there is no {what} {name!r}{among}; {hint}")
-
-
 def _require(policy: PolicyBlock, capability: str, where: str) -> None:
     if capability not in policy.family.capabilities:
         raise UserError(
@@ -288,11 +302,15 @@ def _check_policy(policy: PolicyBlock) -> None:
     for kind, (blocks, check) in {
         "sources": (policy.sources, _check_source),
         "labels": (policy.labels, _check_labels),
+        "contrasts": (policy.contrasts, check_contrast),
         "captures": (policy.captures, _check_capture),
         "sae": (policy.sweeps, _check_sweep),
         "interventions": (policy.interventions, _check_intervention),
         "circuits": (policy.circuits, _check_circuit),
         "correlations": (policy.correlations, _check_correlation),
+        "ffn": (policy.ffns, check_ffn),
+        "slices": (policy.slices, check_slice),
+        "directions": (policy.directions, check_directions),
         "steering": (policy.steerings, _check_steering),
     }.items():
         for name, block in blocks.items():
@@ -331,6 +349,9 @@ def _check_source(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> 
     if "import" in block:
         _check_files(block["import"], where)
         return
+    if "dataset" in block:
+        check_dataset(block, where)
+        return
     _require(policy, "rollout", where)
     _known(block["checkpoint"], policy.checkpoints, where, "checkpoint")
     check_value(policy.family.settings["rollout"], block["rollout"], where, ["rollout"])
@@ -359,6 +380,7 @@ def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
             continue
         for site in block["sites"]:
             _known(site, sites, where, "site", f" of the checkpoint {checkpoint!r}")
+        check_tokens(policy, where, block)
         spaces = {sites[site].row_space.name for site in block["sites"]}
         if len(spaces) > 1:
             raise UserError(f"{where}: its sites lie in several row spaces ({', '.join(sorted(spaces))}); split it")
@@ -384,6 +406,7 @@ def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> N
 def _check_concepts(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     """What latents are compared with: labels of the capture's rows, and another checkpoint's SAE."""
     concepts = block["evaluation"]["concepts"]
+    check_rows_are_steps(policy, f"{where}.evaluation.concepts", block["capture"], "comparing with labels")
     _check_labelled(policy, where, block["capture"], concepts["labels"])
     known = policy.labels[concepts["labels"]]["names"]
     for name in [*concepts.get("names", []), *([concepts["phase"]["label"]] if "phase" in concepts else [])]:
@@ -485,6 +508,8 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
     """A recorded capture, and SAEs of the sites."""
     _require(policy, "run", where)
     _check_observed(policy, where, block["capture"], "observations to run the policy on")
+    check_rows_are_steps(policy, where, block["capture"], "intervening")
+    check_read(policy, where, block["saes"])
     for mode in block.get("modes", []):
         with _naming(f"{where}.modes"):
             check_mode(mode)
@@ -496,6 +521,7 @@ def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any
 def _check_correlation(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     """A recorded capture that has the sites, labels of its rows, and SAEs of the sites."""
     _check_observed(policy, where, block["capture"], "observations, which are its inputs")
+    check_rows_are_steps(policy, where, block["capture"], "correlating with inputs")
     if "labels" in block:
         _check_labelled(policy, where, block["capture"], block["labels"])
     _check_saes(policy, where, block["saes"])
@@ -542,8 +568,11 @@ def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     if "source" not in capture:
         raise UserError(f"{where}: needs the policy behind the activations, but {block['capture']!r} is imported")
     _check_saes(policy, where, block["saes"])
+    for name, own in block.get("directions", {}).items():
+        _check_direction(policy, f"{where}.directions.{name}", own)
+    check_read(policy, where, steered_sites(block))
     if not steered_sites(block):
-        raise UserError(f"{where}: there is nothing to steer; name saes or directions")
+        raise UserError(f"{where}: there is nothing to steer; name saes, directions, units or clusters")
     for site in steered_sites(block):
         _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
     for name, group in block.get("groups", {}).items():
@@ -554,7 +583,14 @@ def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
     for labelset in steering_labels(block):
         _check_labelled(policy, where, block["capture"], labelset)
     for name, own in block.get("directions", {}).items():
-        _check_direction(policy, f"{where}.directions.{name}", own)
+        if "label" in own:
+            _known(
+                own["label"],
+                policy.labels[own["labels"]]["names"],
+                f"{where}.directions.{name}",
+                "label",
+                f" in the set {own['labels']!r}",
+            )
     with _naming(f"{where}.moves"):
         spelt_out(block["moves"])
     if block["goal"]["measure"] in block["goal"].get("keep", {}):
@@ -577,11 +613,11 @@ def _check_latents(policy: PolicyBlock, where: str, saes: Mapping[str, str], sit
 
 
 def _check_direction(policy: PolicyBlock, where: str, own: Mapping[str, Any]) -> None:
-    """A file that is there, or a label of its label set."""
+    """A file that is there, or a pair of a block of directions; labels are looked at with their label sets."""
     if "file" in own:
         _check_files([own["file"]], where)
-    else:
-        _known(own["label"], policy.labels[own["labels"]]["names"], where, "label", f" in the set {own['labels']!r}")
+    elif "direction" in own:
+        check_steered(policy, where, own)
 
 
 def _check_labelled(policy: PolicyBlock, where: str, capture: str, labelset: str) -> None:

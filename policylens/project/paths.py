@@ -29,6 +29,7 @@ WILDCARDS = (
     "strength",
     "source",
     "labelset",
+    "contrast",
     "capture",
     "part",
     "sweep",
@@ -38,6 +39,10 @@ WILDCARDS = (
     "steering",
     "circuit",
     "correlation",
+    "ffn",
+    "slice",
+    "direction",
+    "pair",
     "demonstration",
     "task",
     "dataset",
@@ -49,6 +54,8 @@ _SAE = _RUN + "/sae/{sweep}"
 _INTERVENTION = _RUN + "/interventions/{intervention}"
 _STEERING = _RUN + "/steering/{steering}"
 _CORRELATION = _RUN + "/correlations/{correlation}"
+_FFN = _RUN + "/ffn/{ffn}"
+_DIRECTION = _RUN + "/directions/{direction}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,11 @@ PATHS = {
         Template("source", _SOURCE + "/index.json", "a source: its parts, and rows and episodes per split"),
         Template("label_part", _SOURCE + "/labels/{labelset}/{part}.zarr/zarr.json", "ground truth of a part's rows"),
         Template("labels", _SOURCE + "/labels/{labelset}/index.json", "a label set: its parts and arrays"),
+        Template("contrast", "results/{policy}/contrasts/{contrast}/manifest.json", "two concepts told apart by how "
+                 "demonstrations move, and the windows in which they do; concept_map.json, contrast.json and axis.png "
+                 "stand beside it"),
+        Template("catalog", "results/{policy}/contrasts/catalog.json", "all contrasts of a policy: datasets, counts, "
+                 "axes, effects, slices; catalog.md is the table"),
         Template("checkpoint", _RUN + "/checkpoint/policy.json", "the checkpoint in its one form, weights beside it"),
         Template("strength", _RUN + "/strength/{strength}/strength.json", "how well the checkpoint plays or controls"),
         Template("capture_part", _RUN + "/activations/{capture}/{part}.zarr/zarr.json", "activations of a part's rows"),
@@ -126,6 +138,18 @@ PATHS = {
                  "the null, held-out scores; summary.txt, ranking.csv and heatmap.png stand beside it"),
         Template("correlation", _CORRELATION + "/index.json", "correlations: their sites and SAEs; across_sites.png "
                  "stands beside it"),
+        Template("ffn_activations", _FFN + "/activations.zarr/zarr.json", "how strongly every unit of feed-forward "
+                 "layers answers: max |activation| over rows and tokens, and where it was"),
+        Template("ffn_records", _FFN + "/records.json", "the strongest units of each layer, and the tokens that their "
+                 "value vectors project to; vectors.safetensors stands beside it"),
+        Template("ffn_clusters", _FFN + "/clusters.json", "these units in clusters; analysis.json (null, stability, "
+                 "keywords), clusters.html, tsne.png and summary.txt stand beside it"),
+        Template("slice", _RUN + "/slices/{slice}/index.json", "which rows of a capture show which concept; rows.zarr "
+                 "stands beside it"),
+        Template("direction_pair", _DIRECTION + "/{pair}/analysis.json", "the directions between two concepts and "
+                 "how reliable they are; directions.safetensors stands beside it"),
+        Template("direction", _DIRECTION + "/index.json", "directions: how those of several pairs lie to each other; "
+                 "summary.txt, pairwise_stats.json and the figures stand beside it"),
     )
 }  # fmt: skip
 
@@ -157,7 +181,19 @@ def _outside_policies(config: Config) -> Iterator[tuple[str, dict[str, str]]]:
 
 def headline_paths(config: Config) -> list[str]:
     """What stands at the ends: an index or summary per stage, of which everything else is a part."""
-    ends = ("labels", "strength", "capture", "sweep", "intervention", "circuit", "correlation", "steering")
+    ends = (
+        "labels",
+        "catalog",
+        "strength",
+        "capture",
+        "sweep",
+        "intervention",
+        "circuit",
+        "correlation",
+        "steering",
+        "ffn_clusters",
+        "direction",
+    )
     return [path for kind, path in all_paths(config) if kind in ends]
 
 
@@ -172,6 +208,9 @@ def _blocks(policy: PolicyBlock) -> Iterator[tuple[str, dict[str, str]]]:
             names = {"source": source, "labelset": labelset}
             yield "labels", names
             yield from (("label_part", {**names, "part": part}) for part in policy.parts(policy.sources[source]))
+    yield from (("contrast", {"contrast": contrast}) for contrast in policy.contrasts)
+    if policy.contrasts:
+        yield "catalog", {}
     for checkpoint in policy.checkpoints:
         yield from _of_checkpoint(policy, checkpoint)
 
@@ -186,11 +225,17 @@ def _of_checkpoint(policy: PolicyBlock, checkpoint: str) -> Iterator[tuple[str, 
         yield "capture", {**at, "capture": capture}
         yield from (("capture_part", {**at, "capture": capture, "part": part}) for part in policy.parts(block))
     yield from _of_interventions(policy, checkpoint)
+    for ffn in policy.ffns:
+        yield from ((kind, {**at, "ffn": ffn}) for kind in ("ffn_activations", "ffn_records", "ffn_clusters"))
     for steering in policy.steerings:
         yield "steering_runs", {**at, "steering": steering}
         yield "steering", {**at, "steering": steering}
     yield from (("circuit", {**at, "circuit": circuit}) for circuit in policy.circuits)
     yield from _of_correlations(policy, checkpoint)
+    yield from (("slice", {**at, "slice": name}) for name in policy.slices)
+    for direction, block in policy.directions.items():
+        yield "direction", {**at, "direction": direction}
+        yield from (("direction_pair", {**at, "direction": direction, "pair": pair}) for pair in block["pairs"])
     for sweep, block in policy.sweeps.items():
         yield "sweep", {**at, "sweep": sweep}
         yield "sae_training_stats", {**at, "sweep": sweep}

@@ -23,8 +23,9 @@ def steering_settings(block: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 def steered_sites(block: Mapping[str, Any]) -> list[str]:
     """The sites that are steered, in the order in which the block names them."""
-    own = [direction["site"] for direction in block.get("directions", {}).values()]
-    return list(dict.fromkeys([*block["saes"], *own]))
+    own = [one["site"] for kind in ("directions", "units") for one in block.get(kind, {}).values()]
+    clusters = [site for one in block.get("clusters", {}).values() for site in one["sites"]]
+    return list(dict.fromkeys([*block["saes"], *own, *clusters]))
 
 
 def steering_labels(block: Mapping[str, Any]) -> list[str]:

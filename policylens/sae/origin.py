@@ -13,7 +13,7 @@ from policylens.stores.files import sha256_of_file
 from policylens.stores.tables import INDEX, Table, open_table
 
 
-def origin(capture: Path, row_space: str, site: str) -> dict[str, Any]:
+def origin(capture: Path, row_space: str | None, site: str) -> dict[str, Any]:
     """Policy and checkpoint follow from the path results/{policy}/{checkpoint}/activations/{capture}."""
     table = open_table(capture, row_space)
     folder = Path(capture).resolve()
@@ -62,6 +62,6 @@ def digests(saes: Mapping[str, Path]) -> dict[str, str]:
     }
 
 
-def trained_on(captures: Sequence[Path], row_space: str, site: str) -> dict[str, Any]:
+def trained_on(captures: Sequence[Path], row_space: str | None, site: str) -> dict[str, Any]:
     """`origin` of the first capture, and the others as `further_captures`."""
     return origin(captures[0], row_space, site) | {"further_captures": [named_capture(path) for path in captures[1:]]}

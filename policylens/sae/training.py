@@ -158,6 +158,10 @@ def normalisations(selection: Selection, settings: Mapping[str, Any]) -> tuple[N
     return before, Statistics(lambda: (c.targets for c in selection.chunks()), weights).normalisation(**wanted)
 
 
+PLAIN = {"standard", "plain_l1"}
+"""Architectures with the same tensors and functions, which differ in their loss: each can go on from the other."""
+
+
 def new_member(settings: Mapping[str, Any], feed: Feed, seed: int, device: str, start: SAE | None = None) -> Member:
     """A member before its first step. start: an SAE on raw activations to go on from."""
     d_in, d_out = feed.selection.d_in, feed.selection.d_out
@@ -170,8 +174,11 @@ def new_member(settings: Mapping[str, Any], feed: Feed, seed: int, device: str, 
 
 def check_start(start: SAE, settings: Mapping[str, Any], d_in: int, d_out: int) -> None:
     """UserError unless an SAE can be gone on from under these settings, at a site of these widths."""
+    architecture = settings["architecture"]
+    if {start.cfg.architecture, architecture} <= PLAIN:
+        architecture = start.cfg.architecture
     has = (start.cfg.architecture, start.cfg.d_in, start.cfg.d_out, start.cfg.d_sae)
-    wants = (settings["architecture"], d_in, d_out, settings["latents"])
+    wants = (architecture, d_in, d_out, settings["latents"])
     for name, one, other in zip(("architecture", "input width", "output width", "latents"), has, wants, strict=True):
         if one != other:
             raise UserError(f"{settings['start'] or 'start'}: its {name} is {one}, the training's {other}")

@@ -26,7 +26,7 @@ def training_rows(
     recorded: Sequence[Recorded],
     site: str,
     output_site: str | None,
-    row_space: str,
+    row_space: str | None,
     *,
     where: Sequence[Mapping[str, Any]] = (),
     weights: Mapping[str, Any] | None = None,
@@ -69,7 +69,7 @@ def _kept(table: Table, lookup: Lookup, where: Sequence[Mapping[str, Any]]) -> t
     return kept, np.flatnonzero(kept)
 
 
-def _lookup(table: Table, entry: Recorded, row_space: str) -> Lookup:
+def _lookup(table: Table, entry: Recorded, row_space: str | None) -> Lookup:
     def lookup(name: str) -> np.ndarray:
         if "/" not in name:
             if name not in table.names:

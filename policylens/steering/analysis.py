@@ -66,6 +66,7 @@ def _candidates(found: Found, goal: Goal, described: Sequence[Mapping[str, Any]]
         {
             "name": one["name"],
             **{key: one[key] for key in DESCRIBED},
+            **({"units": one["units"]} if "units" in one else {}),
             "gain": float(gains[place]),
             "kept": bool(kept[place]),
             "means": {name: float(values[place + 1].mean()) for name, values in results.items()},

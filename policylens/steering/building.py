@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from policylens.sae.latents import Latents
 from policylens.steering.kinds import spelt_out
 from policylens.steering.moves import move_of
 from policylens.steering.study import Candidate
-from policylens.steering.targets import Target, contributing, direction_target, latents_of, latents_target
+from policylens.steering.targets import (
+    Target,
+    contributing,
+    direction_target,
+    latents_of,
+    latents_target,
+    units_target,
+)
+from policylens.stores.files import read_tensors
 from policylens.stores.foreign import read_arrays
 
 Labels = Mapping[tuple[str, str], np.ndarray]
@@ -31,19 +39,34 @@ class Reference:
     labels: Labels
 
 
-def candidates(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Reference, device: str) -> list[Candidate]:
-    """Every target with every move. block: `steering` of config.yaml; saes: by site.
+Clusters = Mapping[str, Mapping[str, Sequence[int]]]
+"""Name of a cluster of units -> site -> their numbers."""
+
+
+def candidates(
+    block: Mapping[str, Any],
+    saes: Mapping[str, SAE],
+    reference: Reference,
+    device: str,
+    clusters: Clusters | None = None,
+) -> list[Candidate]:
+    """Every target with every move. block: `steering` of config.yaml; saes: by site; clusters: those that it names.
 
     Raises UserError for a target that cannot be steered, two of one name, and none at all.
     """
     moves = [move_of(single) for single in spelt_out(block["moves"])]
-    targets = list(_targets(block, saes, reference, device))
-    names = [target.name for target in targets]
+    targets: list[tuple[Target, ...]] = [(one,) for one in _targets(block, saes, reference, device)]
+    targets += [
+        tuple(units_target(name, site, units, reference.activations[site], device) for site, units in own.items())
+        for name, own in (clusters or {}).items()
+    ]
+    names = [parts[0].name for parts in targets]
     if not names:
-        raise UserError("steering: there is nothing to steer; name latents, groups or directions")
+        raise UserError("steering: there is nothing to steer; name latents, groups, directions, units or clusters")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"steering: two things to steer are both called {twice[0]!r}; give one of them another name")
-    return [Candidate(target, move) for target in targets for move in moves]
+    kinds = tuple(block.get("tokens", ()))
+    return [Candidate(parts[0], move, parts[1:], kinds) for parts in targets for move in moves]
 
 
 def _targets(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Reference, device: str) -> Iterator[Target]:
@@ -55,6 +78,8 @@ def _targets(block: Mapping[str, Any], saes: Mapping[str, SAE], reference: Refer
         for name, group in groups.items():
             if group["site"] == site:
                 yield latents_target(name, site, sae, group["latents"], rows)
+    for name, own in block.get("units", {}).items():
+        yield units_target(name, own["site"], own["units"], reference.activations[own["site"]], device)
     for name, own in block.get("directions", {}).items():
         activations = reference.activations[own["site"]]
         try:
@@ -87,10 +112,17 @@ def contrast(own: Mapping[str, Any], activations: np.ndarray, labels: Labels) ->
 
 
 def _from_file(own: Mapping[str, Any]) -> np.ndarray:
-    arrays, wanted = read_arrays(Path(own["file"])), own.get("array")
+    arrays, wanted = _arrays(Path(own["file"])), own.get("array")
     if wanted is None and len(arrays) == 1:
         return np.squeeze(next(iter(arrays.values())))
     if wanted not in arrays:
         asked = "which array is the direction?" if wanted is None else f"there is no array {wanted!r};"
         raise UserError(f"{asked} array: one of {', '.join(sorted(arrays))}")
     return np.squeeze(arrays[wanted])
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a user's file, or of a block of directions (.safetensors)."""
+    if path.suffix != ".safetensors":
+        return read_arrays(path)
+    return {name: tensor.float().numpy() for name, tensor in read_tensors(path).items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 
@@ -36,3 +39,9 @@ def reach(target: Target, move: Move, activations: np.ndarray, seed: int) -> dic
         "changed": float((length > 0).mean()),
         "outside": float(np.concatenate(outside).mean()),
     }
+
+
+def together(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What is said of a move at several sites: the root of the sum of squared sizes, and the largest shares."""
+    size = math.sqrt(sum(one["size"] ** 2 for one in parts)) if len(parts) > 1 else parts[0]["size"]
+    return {"size": size, **{name: max(one[name] for one in parts) for name in ("changed", "outside")}}

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from policylens.policies.editing import OnKinds
+from policylens.policies.protocol import Edit
 from policylens.statistics.directions import CONTROLS
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal, choose, goal_of
@@ -51,15 +53,32 @@ def settings_of(block: Mapping[str, Any]) -> Settings:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A target and what is done to it."""
+    """A target and what is done to it.
+
+    beside: the same target's parts at other sites, changed in the same way. kinds: of tokens that are changed, names of
+    TOKEN_KINDS; all positions if empty.
+    """
 
     target: Target
     move: Move
+    beside: tuple[Target, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """As results are called."""
         return f"{self.target.name}-{self.move.name}"
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """All parts, one per site."""
+        return (self.target, *self.beside)
+
+    def edits(self, seed: int, along: Mapping[str, np.ndarray] | None = None) -> dict[str, Edit]:
+        """Site -> edit. seed: of rows that `resample` draws, the same at all sites. along: controls', site -> (d,)."""
+        vectors = {} if along is None else {site: torch.from_numpy(vector) for site, vector in along.items()}
+        found = {one.site: Steering(one, self.move, seed, vectors.get(one.site)) for one in self.targets}
+        return {site: OnKinds(edit, self.kinds) for site, edit in found.items()} if self.kinds else found
 
 
 @dataclass(frozen=True)
@@ -116,10 +135,16 @@ def _controls(
 ) -> Arrays:
     episodes = range(settings.choosing, settings.choosing + settings.control_episodes)
     runs = {
-        f"control-{place:04d}-{kind}-{number:04d}": _steered(world, one, episodes, settings.seed, along)
+        f"control-{place:04d}-{kind}-{number:04d}": _steered(
+            world,
+            one,
+            episodes,
+            settings.seed,
+            {part.site: directions[part.site][kind][number] for part in one.targets},
+        )
         for place, one in enumerate(chosen)
         for kind in CONTROLS
-        for number, along in enumerate(directions[one.target.site][kind])
+        for number in range(len(directions[one.target.site][kind]))
     }
     found = stacked(list(side_by_side(runs, shelf, workers, "controls").values()))
     shape = (len(chosen), len(CONTROLS), settings.directions)
@@ -130,10 +155,7 @@ def _plain(world: World, episodes: range) -> Work:
     return lambda: world.run({}, episodes)
 
 
-def _steered(world: World, candidate: Candidate, episodes: range, seed: int, along: np.ndarray | None = None) -> Work:
-    def work() -> Arrays:
-        vector = None if along is None else torch.from_numpy(along)
-        edit = Steering(candidate.target, candidate.move, seed, vector)
-        return world.run({candidate.target.site: edit}, episodes)
-
-    return work
+def _steered(
+    world: World, candidate: Candidate, episodes: range, seed: int, along: Mapping[str, np.ndarray] | None = None
+) -> Work:
+    return lambda: world.run(candidate.edits(seed, along), episodes)

@@ -1,4 +1,4 @@
-"""What is steered: latents of an SAE, or a direction, as coordinates of the activation that can be read and changed."""
+"""What is steered: latents of an SAE, a direction, or units, as coordinates of the activation to read and change."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ class Scale:
 class Target:
     """k coordinates of a site's activation.
 
-    name: as results are called. site: where. latents: their numbers; empty for a direction. read: coordinates of an
-    activation. directions: (k, d) what one more of each coordinate adds to the activation.
+    name: as results are called. site: where. latents: their numbers; empty for anything else. read: coordinates of an
+    activation. directions: (k, d) what one more of each coordinate adds to the activation. units: their numbers, where
+    units of the activation itself are steered.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Target:
     read: Reading
     directions: Tensor
     scale: Scale
+    units: tuple[int, ...] = ()
 
 
 def latents_target(name: str, site: str, sae: SAE, latents: Sequence[int], rows: Latents) -> Target:
@@ -111,6 +113,31 @@ def direction_target(
         raise UserError(f"the activations at {site!r} do not vary along the direction")
     scale = Scale.of(pool, pool.double().mean().to(pool.dtype)[None], spread[None])
     return Target(name, site, (), read, along[None], scale)
+
+
+def units_target(name: str, site: str, units: Sequence[int], activations: np.ndarray, device: str = "cpu") -> Target:
+    """Some units of the activation, changed together, in the activation's own numbers: origin 0, unit 1.
+
+    activations: (rows, *inner, d). Raises UserError for a unit that the site lacks.
+    """
+    numbers, width = np.asarray(units), activations.shape[-1]
+    for number in numbers:
+        if not 0 <= number < width:
+            raise UserError(f"{name}: the site {site!r} has units 0 to {width - 1}, not {number}")
+    index = torch.from_numpy(numbers).to(device)
+
+    def read(x: Tensor) -> Tensor:
+        return x[..., index.to(x.device)].reshape(len(x), -1, len(index))
+
+    pool = (
+        torch.from_numpy(np.ascontiguousarray(activations[..., numbers]))
+        .to(device)
+        .reshape(len(activations), -1, len(index))
+    )
+    own = torch.zeros(len(index), width, device=device)
+    own[torch.arange(len(index)), index] = 1
+    scale = Scale.of(pool, torch.zeros(len(index)).to(pool), torch.ones(len(index)).to(pool))
+    return Target(name, site, (), read, own, scale, tuple(int(number) for number in numbers))
 
 
 def latents_of(sae: SAE, activations: np.ndarray) -> Latents:

@@ -38,8 +38,9 @@ def make_index(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
     if not roots:
         raise UserError(f"{folder}: there are no parts to index")
     arrays = _common_arrays(folder, roots)
-    if "step/episode" in arrays:
-        _check_episodes(folder, parts)
+    for name in arrays:
+        if name.endswith("/episode") and not name.startswith("episode/"):
+            _check_episodes(folder, parts, name.partition("/")[0])
     return {
         "kind": next(iter(roots.values()))["kind"],
         "arrays": arrays,
@@ -57,13 +58,13 @@ def make_index(folder: Path, parts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _check_episodes(folder: Path, parts: Sequence[str]) -> None:
+def _check_episodes(folder: Path, parts: Sequence[str], space: str) -> None:
     """Parts hold whole episodes: a number in two parts is two episodes that would be taken for one."""
     import zarr
 
     part_of: dict[int, str] = {}
     for part in parts:
-        for episode in np.unique(zarr.open_array(str(folder / f"{part}.zarr" / "step" / "episode"), mode="r")[:]):
+        for episode in np.unique(zarr.open_array(str(folder / f"{part}.zarr" / space / "episode"), mode="r")[:]):
             if part_of.setdefault(int(episode), part) != part:
                 raise UserError(
                     f"{folder / part}.zarr: episode {episode} is in {part_of[int(episode)]} too; "
@@ -232,12 +233,25 @@ class Table:
         return self.parts[bisect.bisect_right(list(np.cumsum(counts)), row)]
 
 
-def open_table(folder: Path, row_space: str = "step") -> Table:
-    """Open a folder of parts (source, label set or capture); UserError if it has no index or no such row space."""
+def open_table(folder: Path, row_space: str | None = None) -> Table:
+    """Open a folder of parts (source, label set or capture); UserError if it has no index or no such row space.
+
+    row_space: "step" if None, or the only one that there is.
+    """
     folder = Path(folder)
     if not (folder / INDEX).exists():
         raise UserError(f"{folder}: no {INDEX} here; build it first (snakemake {folder / INDEX})")
     index = read_json(folder / INDEX)
+    if row_space is None:
+        row_space = next(iter(index["rows"])) if len(index["rows"]) == 1 else "step"
     if row_space not in index["rows"]:
         raise UserError(f"{folder}: no row space {row_space!r}; there are: {', '.join(index['rows'])}")
     return Table(folder, row_space, index)
+
+
+def row_space_of(folder: Path) -> str:
+    """The one row space of a folder of parts (a capture); UserError if it has several."""
+    index = read_json(Path(folder) / INDEX)
+    if len(index["rows"]) != 1:
+        raise UserError(f"{folder}: has several row spaces: {', '.join(index['rows'])}; name a capture")
+    return next(iter(index["rows"]))

@@ -211,14 +211,14 @@ def _transformer_sites(found: Mapping[str, Any]) -> tuple[Site, ...]:
     """The stream after the embedding and after every block, blocks' hidden units before it, and the final norm."""
     inner = (("token", len(found["tokens"])),)
 
-    def site(name: str, width: int, description: str) -> Site:
-        return Site(name, width, inner=inner, description=description)
+    def site(name: str, width: int, description: str, layer: int | None = None) -> Site:
+        return Site(name, width, inner=inner, description=description, layer=layer)
 
     taken = [site("embed", found["width"], "residual stream after the embedding of the observation's groups")]
     for number in range(1, found["blocks"] + 1):
         taken += [
-            site(f"block_{number}_hidden", found["hidden"], f"hidden units of block {number}, after the GELU"),
-            site(f"block_{number}", found["width"], f"residual stream after block {number}"),
+            site(f"block_{number}_hidden", found["hidden"], f"hidden units of block {number}, after the GELU", number),
+            site(f"block_{number}", found["width"], f"residual stream after block {number}", number),
         ]
     return (*taken, site("final_norm", found["width"], "normalised residual stream; the heads read its last token"))
 

@@ -38,6 +38,13 @@ class TransformerPolicy(ActorCritic):
             stages.append(Stage(by_name[after], "stream", functools.partial(self._write, f"blocks.{number}")))
         return [*stages, Stage(by_name["final_norm"], "features", self._final)]
 
+    def value_vectors(self, site: str) -> Tensor | None:
+        """(hidden, width): rows of the transposed second map of a block's feed-forward layer."""
+        block = site.removeprefix("block_").removesuffix("_hidden")
+        if site not in self.sites or site != f"block_{block}_hidden":
+            return None
+        return self.tensors[f"blocks.{int(block) - 1}.down.weight"].T
+
     def finish(self, carry: Carry) -> tuple[Gaussian, Tensor, None]:
         """The action distribution, and the value head's output (n,), from the last token."""
         last = carry["features"][:, -1]

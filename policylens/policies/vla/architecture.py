@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from policylens.errors import UserError
@@ -114,16 +115,16 @@ def _layer(
 ) -> list[Site]:
     of = f"of layer {layer} of the {'language model' if stream == 'language' else 'action expert'}"
     no_use = "; nothing reads it, for the expert sees the keys and values of its input" if dead_end else ""
-    hidden, width = found[stream]["hidden"], found[stream]["width"]
-    return [
-        _site(f"{stream}_{layer}_ffn", hidden, f"input of the down-projection {of}{no_use}", *inner, dead_end=dead_end),
-        _site(f"{stream}_{layer}", width, f"residual stream after {of[3:]}{no_use}", *inner, dead_end=dead_end),
+    sites = [
+        _site(f"{stream}_{layer}_ffn", found[stream]["hidden"], f"input of the down-projection {of}{no_use}", *inner),
+        _site(f"{stream}_{layer}", found[stream]["width"], f"residual stream after {of[3:]}{no_use}", *inner),
     ]
+    return [replace(site, layer=layer, dead_end=dead_end) for site in sites]
 
 
-def _site(name: str, width: int, description: str, *inner: tuple[str, int], dead_end: bool = False) -> Site:
+def _site(name: str, width: int, description: str, *inner: tuple[str, int]) -> Site:
     space = DENOISED_TOKEN if inner[0][0] == "denoise" else TOKEN
-    return Site(name, width, space, inner, description, dead_end)
+    return Site(name, width, space, inner, description)
 
 
 def observations(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -46,7 +46,9 @@ def read(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     path = Path(path)
     check_value(IMPORT_SETTINGS, dict(options), str(path), ["options"])
     if not (path / "model.safetensors").is_file():
-        raise UserError(f"{path}: has no model.safetensors; give the folder of a LeRobot or converted openpi checkpoint")
+        raise UserError(
+            f"{path}: has no model.safetensors; give the folder of a LeRobot or converted openpi checkpoint"
+        )
     tensors = _renamed(path, read_tensors(path / "model.safetensors"))
     config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
     architecture = _architecture(path, tensors, config, options)
@@ -54,7 +56,7 @@ def read(path: Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
 
 
 def _renamed(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as LeRobot's network has them, once each: without prefix, tied ones under one name, unused ones gone."""
+    """The tensors as LeRobot's network has them: without prefix, tied ones under one name, unused ones gone."""
     found = {name.removeprefix("model.").replace("._orig_mod.", "."): tensor for name, tensor in tensors.items()}
     kind = _kind(path, found)
     found = {_own_name(name, kind): tensor for name, tensor in found.items() if name != UNUSED}
@@ -130,7 +132,9 @@ def _cameras(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]
         named = {name: CAMERAS.get(name, name.rpartition(".")[2]) for name in own} or CAMERAS
     unknown = sorted(own - named.keys() if own else set())
     if unknown:
-        raise UserError(f"the checkpoint has the cameras {', '.join(own)}; the option `cameras` leaves out {unknown[0]}")
+        raise UserError(
+            f"the checkpoint has the cameras {', '.join(own)}; the option `cameras` leaves out {unknown[0]}"
+        )
     return [named[name] for name in own or named]
 
 

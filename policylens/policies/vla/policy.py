@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from policylens.policies.heads import Flow
-from policylens.policies.protocol import Batch, Carry, Policy, Stage, Tokens
+from policylens.policies.protocol import Batch, Carry, Policy, Stage, Tokens, Vocabulary
 from policylens.policies.sites import TOKEN_KINDS, Site
 from policylens.policies.vla.architecture import check_architecture, image_tokens
 from policylens.policies.vla.architecture import sites as sites_of
@@ -96,9 +96,29 @@ class VLAPolicy(Policy):
         planned = self._advanced(carry)["noisy"]
         return Flow(planned[..., : self.architecture["action"]]), None, None
 
-    def executable(self, heads: Flow) -> Tensor:
-        """A plan's actions in their own units, (n, chunk, actions)."""
-        return self.normalised["action"].back(heads.actions.float())
+    def value_vectors(self, site: str) -> Tensor | None:
+        """(hidden, width) columns of the down-projection, of sites before one."""
+        stream, _, rest = site.partition("_")
+        number, _, ffn = rest.partition("_")
+        if not ffn or site not in self.sites:
+            return None
+        model = self.language if stream == "language" else self.expert
+        return model.layers[int(number)].mlp.down_proj.weight.T
+
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer's words; embedding and unembedding are one tensor."""
+        weight = self.language.embed_tokens.weight
+        known = self.prompts.tokenizer.convert_ids_to_tokens(list(range(min(len(weight), len(self.prompts.tokenizer)))))
+        tokens = [*known, *(f"<{number}>" for number in range(len(known), len(weight)))]
+        return Vocabulary(tokens, weight, weight)
+
+    def valid(self, site: str, batch: Batch) -> Tensor | None:
+        """(n, tokens) which positions of the language model are no padding; all of the expert's count."""
+        if not site.startswith("language"):
+            return None
+        kinds = self.begin(batch, None)["prompt_kinds"]
+        seen = len(self.architecture["cameras"]) * image_tokens(self.architecture)
+        return functional.pad(kinds >= 0, (seen, 0), value=True)
 
     def _stage(self, name: str, key: str, forward: Any) -> Stage:
         expert = not name.startswith("language")

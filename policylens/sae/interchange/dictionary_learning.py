@@ -113,8 +113,10 @@ def find_config(weights: Path) -> Path | None:
 
 
 def state_dict(path: Path) -> dict[str, Tensor]:
-    """Name -> tensor of a .pt file; anything else in it is refused."""
+    """Name -> tensor of a .pt file, or of its one entry `state_dict`; anything else in it is refused."""
     content = load_torch(path)
+    if isinstance(content, dict) and list(content) == ["state_dict"]:
+        content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: must hold a dict from names to tensors; save the SAE's state_dict()")
     return {str(name): tensor for name, tensor in content.items()}

@@ -44,7 +44,7 @@ def check_options(options: Mapping[str, Any], source: str) -> dict[str, Any]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Command-line arguments of an import: its options, the capture of its site, and names for cfg.json."""
     parser.add_argument("--capture", type=Path, help="folder of a capture of the site: gives the mean of its rows")
-    parser.add_argument("--row-space", default="step", help="of the site, as the capture names it")
+    parser.add_argument("--row-space", help="of the site, as the capture names it; its only one if left out")
     for name, what in (("site", "the site that it is of"), ("policy", "its policy"), ("checkpoint", "its checkpoint")):
         parser.add_argument(f"--{name}", help=f"name of {what}, for cfg.json")
     for name, rules in OPTIONS.items():

@@ -1,0 +1,66 @@
+"""The workflow on a dataset and its contrasts: what is built, and what is built again."""
+
+import json
+from collections import Counter
+
+import pytest
+from datasets_made import CLOSE, OPEN, Made
+from project import Project
+
+CATALOG = "results/own/contrasts/catalog.json"
+CONFIG = {
+    "policies": {
+        "own": {
+            "family": "activations",
+            "checkpoints": {"none": {}},
+            "sources": {"demos": {"dataset": {"root": "drawer"}}},
+            "contrasts": {
+                "drawer": {"source": "demos", "positive": OPEN, "negative": CLOSE},
+                "surely": {"source": "demos", "positive": OPEN, "negative": CLOSE, "rule": "effect"},
+            },
+        }
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("contrasts"))
+    project.configure(CONFIG)
+    Made(episodes=10).write(project.folder / "drawer", "v3.0")
+    project.snakemake("--", CATALOG)
+    return project
+
+
+def test_the_catalogue_is_built_once(project):
+    found = json.loads((project.folder / CATALOG).read_text())["contrasts"]
+    assert [(one["contrast"], one["axis"]) for one in found] == [("drawer", 1), ("surely", 2)]
+    assert (project.folder / found[0]["concept_map"]).is_file()
+    (project.folder / "drawer" / "meta" / "info.json").touch()
+    assert project.jobs(CATALOG) == Counter()
+
+
+def test_a_changed_setting_builds_its_contrast_again(project):
+    changed = json.loads(json.dumps(CONFIG))
+    changed["policies"]["own"]["contrasts"]["drawer"]["pad"] = 3
+    project.configure(changed)
+    assert project.jobs(CATALOG) == Counter(build_contrast=1, catalog_contrasts=1)
+    project.configure(CONFIG)
+
+
+def test_changed_meta_reads_the_dataset_again(project):
+    path = project.folder / "drawer" / "meta" / "info.json"
+    text = path.read_text()
+    path.write_text(text.replace('"fps": 20', '"fps": 10'))
+    assert project.jobs(CATALOG) == Counter(record_source=1, index_source=1, build_contrast=2, catalog_contrasts=1)
+    path.write_text(text)
+
+
+def test_a_dataset_that_the_workflow_makes_is_waited_for(project):
+    changed = json.loads(json.dumps(CONFIG))
+    changed["policies"]["own"]["sources"]["made"] = {"dataset": {"root": "results/datasets/made"}}
+    project.configure(changed)
+    result = project.snakemake("--dry-run", "--", "results/own/sources/made/index.json", check=False)
+    assert result.returncode
+    assert "results/datasets/made/meta/info.json" in result.stdout + result.stderr
+    project.configure(CONFIG)

@@ -1,0 +1,176 @@
+"""Checkpoints as LeRobot and openpi write them, imported: the same plans come out."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lerobot", reason="LeRobot is in the environment `vla` alone: make test-all")
+
+import torch
+from safetensors.torch import load_file, save_file
+from vla_made import architecture, batch, policy, weights
+
+from policylens.errors import UserError
+from policylens.policies.importing import import_checkpoint
+from policylens.policies.registry import load_policy
+from policylens.policies.vla.network import EMBEDDING, TIED, UNUSED
+
+STATISTICS = {
+    "observation.state": {"q01": [-1.5] * 8, "q99": [1.0] * 8, "mean": [0.1] * 8, "std": [0.4] * 8},
+    "action": {"q01": [-1.0] * 7, "q99": [1.0] * 7, "mean": [0.25] * 7, "std": [0.5] * 7},
+}
+
+
+@pytest.fixture(params=["pi0", "pi05"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def words(tmp_path):
+    """A tokenizer's folder."""
+    from policylens.policies.vla.prompts import of_words
+
+    folder = tmp_path / "tokenizer"
+    of_words(architecture("pi05")["tokenizer"]["words"]).save_pretrained(folder)
+    return str(folder)
+
+
+def lerobots(folder, kind, config=None):
+    """A folder as LeRobot's save_pretrained and processors leave one. Returns its tensors."""
+    folder.mkdir(parents=True)
+    tensors = weights(architecture(kind))
+    full = {f"model.{name}": tensor for name, tensor in tensors.items()}
+    full |= {f"model.{TIED}": tensors[EMBEDDING].clone(), f"model.{UNUSED}": torch.zeros(300, 32)}
+    save_file(full, folder / "model.safetensors")
+    features = {f"observation.images.{name}": {"type": "VISUAL", "shape": [3, 64, 64]} for name in ("image", "image2")}
+    record = {
+        "type": kind,
+        "input_features": {**features, "observation.state": {"type": "STATE", "shape": [8]}},
+        "output_features": {"action": {"type": "ACTION", "shape": [7]}},
+        "chunk_size": 5,
+        "num_inference_steps": 3,
+        "tokenizer_max_length": 40,
+        "max_state_dim": 32,
+        "max_action_dim": 32,
+        "normalization_mapping": {"STATE": "QUANTILES", "ACTION": "MEAN_STD"},
+        **(config or {}),
+    }
+    (folder / "config.json").write_text(json.dumps(record))
+    flat = {f"{key}.{name}": torch.tensor(v) for key, entry in STATISTICS.items() for name, v in entry.items()}
+    save_file(flat, folder / "policy_preprocessor_step_5_normalizer_processor.safetensors")
+    return tensors
+
+
+def brought(source, out, kind, **options):
+    import_checkpoint(str(source), out, kind, {"vision_heads": 2, **options})
+    return load_policy(out)
+
+
+def test_a_lerobot_checkpoint_plans_as_its_network(tmp_path, kind, words):
+    lerobots(tmp_path / "theirs", kind)
+    found = brought(tmp_path / "theirs", tmp_path / "own", kind, tokenizer=words)
+    with torch.inference_mode():
+        own, expected = found.run(batch()).heads.actions, policy(kind).run(batch()).heads.actions
+    assert torch.equal(own, expected)
+    assert {key: value for key, value in found.architecture.items() if key != "tokenizer"} == {
+        key: value for key, value in architecture(kind).items() if key != "tokenizer"
+    }
+
+
+def test_an_openpi_checkpoint_is_the_same(tmp_path, kind, words):
+    """Its keys have no prefix, the embedding stands under lm_head alone, statistics in assets/."""
+    tensors = weights(architecture(kind))
+    folder = tmp_path / "theirs"
+    (folder / "assets" / "somebody" / "libero").mkdir(parents=True)
+    own = {TIED if name == EMBEDDING else name: tensor for name, tensor in tensors.items()}
+    save_file({**own, UNUSED: torch.zeros(300, 32)}, folder / "model.safetensors")
+    stats = {"norm_stats": {"state": STATISTICS["observation.state"], "actions": STATISTICS["action"]}}
+    (folder / "assets" / "somebody" / "libero" / "norm_stats.json").write_text(json.dumps(stats))
+    options = {"chunk": 5, "denoising_steps": 3, "prompt_tokens": 40, "tokenizer": words}
+    found = brought(folder, tmp_path / "own", kind, **options)
+    mode = {"pi0": "mean_std", "pi05": "quantiles"}[kind]
+    assert found.architecture["normalisation"]["state"]["mode"] == mode
+    assert found.architecture["cameras"] == ["image", "wrist_image"]
+    for name, tensor in load_file(tmp_path / "own" / "model.safetensors").items():
+        assert torch.equal(tensor, tensors[name]), name
+
+
+def test_what_does_not_fit_is_one_line(tmp_path, kind, words):
+    folder = tmp_path / "theirs"
+    tensors = lerobots(folder, kind)
+
+    def again(change, options=None, match=""):
+        copy = {f"model.{name}": tensor.clone() for name, tensor in tensors.items()}
+        change(copy)
+        save_file(copy, folder / "model.safetensors")
+        with pytest.raises(UserError, match=match):
+            brought(folder, tmp_path / "own", kind, tokenizer=words, **(options or {}))
+        assert not (tmp_path / "own").exists()
+
+    again(lambda held: held.pop(f"model.{EMBEDDING}"), match="embedding is missing")
+    again(lambda held: held.pop("model.action_out_proj.bias"), match=r"missing: action_out_proj\.bias")
+    again(lambda held: held.update(stranger=torch.zeros(2)), match="not expected: stranger")
+    again(lambda held: held.update({f"model.{TIED}": torch.ones(300, 64)}), match="must be the same")
+
+    def wider(held):
+        held["model.action_out_proj.weight"] = torch.zeros(32, 48)
+
+    again(wider, match="action_out_proj.weight")
+    for file in folder.glob("policy_preprocessor*"):
+        file.unlink()
+    again(lambda held: None, match="no statistics to normalise")
+
+
+def test_a_missing_tokenizer_is_one_line(tmp_path, kind, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    lerobots(tmp_path / "theirs", kind)
+    with pytest.raises(UserError, match="no tokenizer could be loaded"):
+        brought(tmp_path / "theirs", tmp_path / "own", kind, tokenizer=str(tmp_path / "nowhere"))
+
+
+def test_the_other_kind_is_refused(tmp_path, kind, words):
+    lerobots(tmp_path / "theirs", kind)
+    other = {"pi0": "pi05", "pi05": "pi0"}[kind]
+    with pytest.raises(UserError, match=f"family '{kind}'"):
+        brought(tmp_path / "theirs", tmp_path / "own", other, tokenizer=words)
+
+
+def test_lerobots_own_processors_say_the_same(kind, words):
+    """Prompt, normalised state and plan against LeRobot's pre- and postprocessors."""
+    import importlib
+    from unittest import mock
+
+    import lerobot.processor.tokenizer_processor as processors
+
+    own = policy(kind)
+    module = importlib.import_module(f"lerobot.policies.{kind}.processor_{kind}")
+    config = importlib.import_module(f"lerobot.policies.{kind}.configuration_{kind}")
+    from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
+
+    made = getattr(config, f"{kind.upper()}Config")(
+        device="cpu",
+        tokenizer_max_length=40,
+        input_features={"observation.state": PolicyFeature(type=FeatureType.STATE, shape=(8,))},
+        output_features={"action": PolicyFeature(type=FeatureType.ACTION, shape=(7,))},
+        normalization_mapping={
+            "VISUAL": NormalizationMode.IDENTITY,
+            "STATE": NormalizationMode.QUANTILES,
+            "ACTION": NormalizationMode.MEAN_STD,
+        },
+    )
+    stats = {key: {name: torch.tensor(value) for name, value in entry.items()} for key, entry in STATISTICS.items()}
+    tokenizer = processors.AutoTokenizer.from_pretrained(words)
+    with mock.patch.object(processors.AutoTokenizer, "from_pretrained", return_value=tokenizer):
+        before, after = getattr(module, f"make_{kind}_pre_post_processors")(made, dataset_stats=stats)
+    taken = batch(1)
+    text = bytes(taken["instruction"][0]).rstrip(b"\0").decode()
+    theirs = before({"observation.state": torch.tensor(taken["state"][0]), "task": text})
+    carry = own.begin(taken, None)
+    assert torch.equal(carry["ids"], theirs["observation.language.tokens"])
+    assert torch.equal(carry["prompt_kinds"] >= 0, theirs["observation.language.attention_mask"].bool())
+    if kind == "pi0":
+        torch.testing.assert_close(carry["state"][:, :8], theirs["observation.state"])
+    plan = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 5, 7)).astype(np.float32))
+    torch.testing.assert_close(own.normalised["action"].back(plan), after(plan))
