@@ -87,10 +87,11 @@ def read_episodes(folder: Path) -> Episodes:
 def demos_of(episodes: Episodes, tasks: Sequence[str], array: str) -> dict[str, list[Demo]]:
     """Task text -> its demonstrations in ascending order of their numbers.
 
-    array: of the state, (rows, dimensions). UserError for a text that no or one episode has, or another shape.
+    array: of the state, (rows, dimensions), or (rows,) of one. UserError for a text that no or one episode has, or
+    another shape.
     """
     column = episodes.source.array(array)
-    if len(column.shape) != 2 or column.dtype.kind != "f":
+    if len(column.shape) not in (1, 2) or column.dtype.kind != "f":
         raise UserError(
             f"{episodes.source.folder}: {array!r} must be floats (rows, dimensions) for an axis to be chosen, got "
             f"{column.dtype} {column.shape}"
@@ -131,6 +132,7 @@ def _check_count(episodes: Episodes, task: str, count: int) -> None:
 def _demo(episodes: Episodes, column: Any, place: int, group: int | None) -> Demo:
     number = int(episodes.number[place])
     states = column.read(slice(int(episodes.first[place]), int(episodes.last[place]) + 1)).astype(np.float64)
+    states = states.reshape(len(states), -1)
     return Demo(number, episodes.file[place], f"episode_{number:06d}", states, int(episodes.start[place]), group)
 
 

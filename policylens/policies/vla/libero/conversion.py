@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from policylens.errors import UserError
 from policylens.policies.vla.libero.reading import Frames, open_file
 from policylens.policies.vla.libero.subset import Subset
@@ -23,6 +25,8 @@ FPS = 20
 """LIBERO's control rate: a step holds its action for 50 ms."""
 
 RECORD = "policylens.json"
+LEROBOTS = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
+"""Columns that lerobot's writer adds to every dataset."""
 
 
 def convert(files: Sequence[Path], subset: Subset, out: Path) -> dict[str, Any]:
@@ -42,6 +46,9 @@ def convert(files: Sequence[Path], subset: Subset, out: Path) -> dict[str, Any]:
             "actions": subset.actions,
             "tasks": dict(Counter(episode["task"] for episode in episodes)),
             "files": {path: sha256_of_file(Path(path)) for path in dict.fromkeys(e["file"] for e in episodes)},
+            "data": {
+                str(path.relative_to(beside)): sha256_of_file(path) for path in sorted(beside.glob("data/**/*.parquet"))
+            },
             "episodes": episodes,
             "provenance": provenance(settings=asdict(subset)),
         }
@@ -113,10 +120,13 @@ def _features(frames: Frames) -> dict[str, dict[str, Any]]:
         }
         for name in ("image", "wrist_image")
     }
+    joint = {"observation.object_joint": {"dtype": "float32", "shape": (1,), "names": ["joint"]}}
     return {
         **pictures,
         "observation.state": {"dtype": "float32", "shape": (8,), "names": STATE},
         "action": {"dtype": "float32", "shape": (7,), "names": ACTION},
+        **({} if frames.object_joint is None else joint),
+        **({} if frames.group is None else {"group": {"dtype": "int64", "shape": (1,), "names": None}}),
     }
 
 
@@ -125,7 +135,13 @@ ACTION = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
 
 
 def _check_size(dataset: Any, frames: Frames, where: str) -> None:
-    for name, feature in _features(frames).items():
+    wanted = _features(frames)
+    if set(dataset.meta.features) - LEROBOTS != wanted.keys():
+        raise UserError(
+            f"{where}: has the columns {', '.join(sorted(wanted))}, the demonstrations before it others; convert files "
+            "of one kind"
+        )
+    for name, feature in wanted.items():
         known = tuple(dataset.meta.features[name]["shape"])
         if known != feature["shape"]:
             raise UserError(
@@ -143,5 +159,10 @@ def _add(dataset: Any, frames: Frames, instruction: str) -> None:
             "action": frames.action[row],
             "task": instruction,
         }
-        dataset.add_frame(dict(frame))
+        more: dict[str, Any] = {}
+        if frames.object_joint is not None:
+            more["observation.object_joint"] = frames.object_joint[row : row + 1]
+        if frames.group is not None:
+            more["group"] = np.array([frames.group], np.int64)
+        dataset.add_frame({**frame, **more})
     dataset.save_episode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ class Frames:
 
     image, wrist_image: uint8 (n, h, w, 3). state: float32 (n, 8), hand's position (m), axis times angle (rad), fingers
     (m). action: float32 (n, 7). step: int32 (n,), row of the action in the file.
+    Of demonstrations recorded here alone: object_joint, float32 (n,), the joint that the task moves (m or rad); group,
+    a number of the initial state, which episodes of several tasks may share.
     """
 
     image: NDArray[np.uint8]
@@ -34,6 +37,8 @@ class Frames:
     state: NDArray[np.float32]
     action: NDArray[np.float32]
     step: NDArray[np.int32]
+    object_joint: NDArray[np.float32] | None = None
+    group: int | None = None
 
 
 class LiberoFile:
@@ -74,7 +79,19 @@ class LiberoFile:
             state=state[seen].astype(np.float32),
             action=taken[acted].astype(np.float32),
             step=np.arange(len(taken), dtype=np.int32)[acted],
+            object_joint=group["obs/object_joint"][()][seen].astype(np.float32)
+            if "obs/object_joint" in group
+            else None,
+            group=self._group(group),
         )
+
+    def _group(self, group: Any) -> int | None:
+        """Pair, seed and number of the initial state as one number; None where the file does not say."""
+        if "initial_state" not in group.attrs or "pair" not in self._data.attrs:
+            return None
+        words = [str(self._data.attrs["pair"]), *(int(number) for number in group.attrs["initial_state"])]
+        digest = hashlib.blake2b(json.dumps(words).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> 1  # within int64
 
     def _array(self, group: Any, key: str) -> NDArray:
         if key not in group:
