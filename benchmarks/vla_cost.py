@@ -1,10 +1,10 @@
 """How many operations per second each stage of the vision-language-action row reaches here, at two sizes or more.
 
-Passes of pi0.5 networks (random weights, published positions, layers of up to the published widths) up to some sites, in
-float32 and bfloat16; a step of an SAE; encoding; reading value vectors as tokens; what looking at hidden units adds to
-a pass; writing and reading activations. All in processor seconds of one thread and one run, ways by turns. If operations
-per second hardly depend on the size, the operations of the published network (policylens/policies/vla/cost.py) can be
-turned into time.
+Passes of pi0.5 networks up to some sites, in float32 and bfloat16 (random weights, published positions, layers of up to
+the published widths); a step of an SAE; encoding; reading value vectors as tokens; what looking at hidden units adds to
+a pass; writing and reading activations. All in processor seconds of one run, ways by turns. If operations per second
+hardly depend on the size, the operations of the published network (policylens/policies/vla/cost.py) can be turned into
+time: benchmarks/vla_scale.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""pi0.5 networks of random weights for benchmarks: real positions, layers from a quarter of the real widths to the whole."""
+"""pi0.5 networks of random weights for benchmarks: published positions, and layers of up to the published widths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from policylens.policies.protocol import Policy
 
-WORDS = ["Task", ":", ",", "State", ";", "Action", "-", *"turn on the stove".split(), *map(str, range(256))]
+WORDS = ["Task", ":", ",", "State", ";", "Action", "-", *["turn", "on", "the", "stove"], *map(str, range(256))]
 REAL_WIDTH = 2048
 
 
