@@ -8,7 +8,8 @@ measured on one.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from policylens.policies.vla.architecture import image_tokens
 from policylens.policies.vla.cost import PARTS, pass_flops
 from policylens.stores.files import read_json
 
+MEASURED = Path(__file__).resolve().parents[1] / "docs" / "vla_cost.json"
 PI05 = architecture(REAL_WIDTH, 18)
 PI05["vision"]["depth"] = 27
 TOKENS = (50_000, 5_000_000, 50_000_000)
@@ -45,7 +47,7 @@ ASSUMED = {
 CANDIDATES, CHOOSE, CONFIRMED, CONFIRM, KINDS, DIRECTIONS, CONTROL_EPISODES = 21, 40, 3, 200, 2, 200, 10
 """A steering block with its default numbers of episodes: 7 strengths at 3 sites; controls of two kinds."""
 TASKS, STEPS, REPLAN, SIMULATED = 2, 250, 10, 0.16
-"""Instructions, steps of an episode, actions executed of each plan, and processor seconds of a step (docs/libero.md)."""
+"""Instructions, steps of an episode, actions executed of each plan, processor seconds of a step (docs/libero.md)."""
 ALONE = 0.02
 """Share of the bfloat16 peak assumed of a pass of one frame: mostly the start of kernels, and reading weights."""
 
@@ -58,22 +60,28 @@ class Cost(NamedTuple):
     written: float
 
 
+SAE_STEP = f"SAE step, d {REAL_WIDTH}, m {LATENTS}, {ASSUMED['sae'][0]}"
+
 Stage = Callable[[float, float], Cost]
 """From tokens and frames to the cost."""
 
 
 def program() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measured", required=True, type=Path, help="what benchmarks/vla_cost.py --out wrote")
+    parser.add_argument("--measured", type=Path, default=MEASURED, help="what benchmarks/vla_cost.py --out wrote")
     arguments = parser.parse_args()
-    rates = measured(arguments.measured)
-    print("| stage | tokens | frames | operations | read | disk | GPU-hours | processor-hours |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(*tables(measured(arguments.measured)), sep="\n")
+
+
+def tables(rates: Mapping[str, float]) -> Iterator[str]:
+    """Lines of both tables. rates: operations per processor second, by part."""
+    yield "| stage | frames | operations | read | disk | GPU-hours | processor-hours |"
+    yield "|---|---|---|---|---|---|---|"
     for name, per_frame, stage in STAGES:
-        for tokens in TOKENS:
-            frames = tokens / per_frame
-            print(row(name, tokens, frames, stage(tokens, frames), rates))
-    print("", *steering(rates), sep="\n")
+        sizes = ((tokens, math.ceil(tokens / per_frame)) for tokens in TOKENS)
+        yield row(name, [(frames, stage(tokens, frames)) for tokens, frames in sizes], rates)
+    yield ""
+    yield from steering(rates)
 
 
 def steering(rates: Mapping[str, float]) -> Iterator[str]:
@@ -87,7 +95,7 @@ def steering(rates: Mapping[str, float]) -> Iterator[str]:
     yield "| | episodes | operations | simulator, processor-hours | passes, GPU-hours | passes, processor-hours |"
     yield "|---|---|---|---|---|---|"
     for name, count in (("an episode", 1), ("choosing and confirming", chosen), ("controls", controls)):
-        cells = [name, f"{count:,}", f"{count * passes * sum(flops.values()):.1e}"]
+        cells = [name, f"{count:,}", _power(count * passes * sum(flops.values()))]
         hours = (count * each for each in (STEPS * SIMULATED / 3600, gpu, own))
         yield f"| {' | '.join([*cells, *map(_hours, hours)])} |"
 
@@ -96,25 +104,35 @@ def measured(path: Path) -> dict[str, float]:
     """Operations per processor second of each part, at the published widths; of float32 where the part has no other."""
     found = {result["what"]: result.get("rates", {}) for result in read_json(path)["results"]}
     passes = next(rates for name, rates in found.items() if name.startswith(f"pi0.5, width {REAL_WIDTH}"))
-    step = next(rates for name, rates in found.items() if name.startswith(f"SAE step, d {REAL_WIDTH}"))
+    step = next(rates for name, rates in found.items() if name == SAE_STEP)
     rates = {part: passes[f"{ASSUMED[part][0]} {part}"] for part in PARTS}
     return {**rates, "sae": step["training"]}
 
 
-def row(name: str, tokens: float, frames: float, cost: Cost, rates: Mapping[str, float]) -> str:
-    """A line of the table."""
-    gpu = sum(flops / (PEAK[ASSUMED[part][0]] * ASSUMED[part][1]) for part, flops in cost.operations.items()) / 3600
-    cpu = sum(flops / rates[part] for part, flops in cost.operations.items()) / 3600
-    total = sum(cost.operations.values())
-    cells = [
-        name,
-        _count(tokens),
-        _count(frames),
-        f"{total:.1e}" if total else "-",
-        _bytes(cost.read),
-        _bytes(cost.written),
+def row(name: str, sizes: Sequence[tuple[float, Cost]], rates: Mapping[str, float]) -> str:
+    """A line of the table. sizes: frames and cost, of TOKENS in turn."""
+    columns = [
+        [_count(frames) for frames, _ in sizes],
+        [_power(sum(cost.operations.values())) for _, cost in sizes],
+        [_bytes(cost.read) for _, cost in sizes],
+        [_bytes(cost.written) for _, cost in sizes],
+        [
+            _hours(_spent(cost, {part: PEAK[how] * share for part, (how, share) in ASSUMED.items()}))
+            for _, cost in sizes
+        ],
+        [_hours(_spent(cost, rates)) for _, cost in sizes],
     ]
-    return f"| {' | '.join([*cells, _hours(gpu), _hours(cpu)])} |"
+    return f"| {' | '.join([name, *map(_cell, columns)])} |"
+
+
+def _spent(cost: Cost, rates: Mapping[str, float]) -> float:
+    """Hours at so many operations per second of each part."""
+    return sum(flops / rates[part] for part, flops in cost.operations.items()) / 3600
+
+
+def _cell(values: Sequence[str]) -> str:
+    """One value if all are alike."""
+    return values[0] if len(set(values)) == 1 else ", ".join(values)
 
 
 def capture(stop: str, written_per_token: int) -> Stage:
@@ -139,8 +157,14 @@ def training(members: int) -> Stage:
 
 
 def directions(tokens: float, frames: float) -> Cost:
-    """Latents of every row."""
-    return Cost({"sae": 2 * WIDTH * LATENTS * tokens}, tokens * WIDTH * HALF, 10e6)
+    """Latents of every row; a pair's vectors."""
+    return Cost({"sae": 2 * WIDTH * LATENTS * tokens}, tokens * WIDTH * HALF, 4 * (LATENTS + 6 * WIDTH))
+
+
+def units(tokens: float, frames: float) -> Cost:
+    """A pass that looks at all hidden units; eight numbers are kept of each."""
+    looked = capture("language_17_ffn", 0)(tokens, frames)
+    return looked._replace(written=LAYERS * HIDDEN * 8 * 8)
 
 
 def source(tokens: float, frames: float) -> Cost:
@@ -157,13 +181,17 @@ STAGES = (
     ("fine-tuning an SAE", PER_FRAME, training(1)),
     (f"fine-tuning {MEMBERS} SAEs", PER_FRAME, training(MEMBERS)),
     ("directions", PER_FRAME, directions),
-    ("FFN units, 18 layers", PER_FRAME, capture("language_17_ffn", 0)),
+    ("FFN units, 18 layers", PER_FRAME, units),
 )
 """Name, tokens that a frame gives, and the cost of so many tokens of so many frames."""
 
 
 def _count(value: float) -> str:
     return f"{value / 1e6:.3g}M" if value >= 1e6 else f"{value / 1e3:.3g}k" if value >= 1e3 else f"{value:.3g}"
+
+
+def _power(value: float) -> str:
+    return f"{value:.1e}".replace("e+", "e") if value else "-"
 
 
 def _bytes(value: float) -> str:
@@ -174,7 +202,8 @@ def _bytes(value: float) -> str:
 
 
 def _hours(value: float) -> str:
-    return "-" if value == 0 else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    """To two digits, which is more than is known."""
+    return "-" if value == 0 else f"{float(f'{value:.2g}'):,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ BATCH_ROWS = 256
 
 
 def training() -> Iterator[Timed]:
-    """A step of fine-tuning: per row 4 d m of encoding and decoding, 6 d m of gradients of both weights and of latents."""
+    """A step of fine-tuning: per row 4 d m of encoding and decoding, 6 d m of the gradients."""
     from policylens.sae.member import Member
     from policylens.sae.settings import resolve
 
