@@ -1,6 +1,5 @@
 """A small pi0.5 through the whole row: dataset, contrast, tokens, SAE, slices, directions, feed-forward clusters."""
 
-import copy
 import json
 from collections import Counter
 
