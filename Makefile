@@ -1,13 +1,14 @@
 # make demo: Othello from its checkpoint to SAEs, plots and a report.  make test: everything that can be tested anywhere.
 # make demo-franka: an arm that opens a drawer in a simulator, likewise.
-# make test-all: what make test does, and what needs other tools' packages (2 GB of them) or a simulator.
-# Both set up all they need: Python 3.11 or newer, git and a package index are enough.
+# make demo-vla: a vision-language-action policy on LIBERO, likewise, on the demonstrations that come with the project.
+# make test-all: what make test does, and what needs other tools' packages (8 GB of them) or a simulator.
+# All set up all they need: Python 3.11 or newer, git and a package index are enough.
 
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 REPORT := results/report.html
 SNAKEMAKE := envs/run workflow snakemake
 
-.PHONY: demo demo-franka reproduce-franka reproduce-vla test test-all lint format figures benchmark
+.PHONY: demo demo-franka demo-vla reproduce-franka reproduce-vla test test-all lint format figures benchmark
 
 demo:
 	@envs/run core true & envs/run workflow true; wait $$!
@@ -35,6 +36,21 @@ demo-franka:
 	@echo "When it acts so:  $(FRANKA)/steering/demo/summary.txt"
 	@echo "What it is:       docs/franka.md"
 
+# Closed loops come last, where LIBERO's meshes are found: docs/libero.md.
+VLA := results/pi05_sample/final
+demo-vla:
+	@envs/run core true & envs/run workflow true & envs/run vla true; wait
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile examples/vla/config.yaml -- \
+	    results/pi05_sample/contrasts/catalog.json $(VLA)/sae/instructions/index.json \
+	    $(VLA)/directions/instructions/index.json $(VLA)/directions/decision/index.json $(VLA)/ffn/language/clusters.json \
+	    $(if $(POLICYLENS_LIBERO_ASSETS),$(VLA)/steering/drawer/index.json)
+	@echo
+	@echo "Contrasts:        results/pi05_sample/contrasts/catalog.md, results/pi05_sample/contrasts/open_vs_close/axis.png"
+	@echo "Directions:       $(VLA)/directions/instructions/summary.txt, $(VLA)/directions/instructions/cosines.png"
+	@echo "FFN clusters:     $(VLA)/ffn/language/clusters.html"
+	@echo "$(if $(POLICYLENS_LIBERO_ASSETS),When it acts so:  $(VLA)/steering/drawer/summary.txt,No closed loops: POLICYLENS_LIBERO_ASSETS names no folder of LIBERO's meshes (docs/libero.md))"
+	@echo "What it is:       docs/vla.md"
+
 # The published Franka policy and its SAEs beside their published figures: docs/franka_published.md.
 PUBLISHED := results/franka_eureka/published
 reproduce-franka:
@@ -58,6 +74,7 @@ test: lint
 test-all: test
 	@envs/run interop python -m pytest -q tests/interop
 	@envs/run franka python -m pytest -q tests/test_franka_*.py
+	@envs/run vla python -m pytest -q tests/test_vla_*.py
 
 lint:
 	@envs/run workflow true & envs/run core true & envs/run dev true; wait

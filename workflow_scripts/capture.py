@@ -43,7 +43,8 @@ def program() -> None:
 
 
 def record(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> None:
-    policy = load_policy(arguments.checkpoint, arguments.device)
+    precision = getattr(torch, settings["precision"]) if "precision" in settings else None
+    policy = load_policy(arguments.checkpoint, arguments.device, precision)
     source = open_table(arguments.source)
     rows = source.rows_of_part(arguments.part)
     one = slice(rows.start, rows.start + 1)

@@ -6,42 +6,36 @@ together can tell: names that no block has, sites that the policy lacks, capabil
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from policylens.capture.settings import capture_settings, part_names, shares, source_settings
 from policylens.errors import UserError
-from policylens.interventions.kinds import check_mode
 from policylens.policies import registry
-from policylens.policies.family import DIVERGENCE, Family
+from policylens.policies.family import Family
 from policylens.policies.importing import is_hub_address, parse_hub_address
+from policylens.project.analysis_checks import check_circuit, check_correlation, check_intervention, check_steering
+from policylens.project.checks import check_files, naming, require
 from policylens.project.circuits import circuit_settings
 from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
 from policylens.project.datasets import check_dataset
 from policylens.project.demonstrations import dataset_settings, demonstrations_settings
-from policylens.project.directions import check_directions, check_steered, direction_settings, with_sites
+from policylens.project.directions import check_directions, direction_settings, with_sites
 from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
-from policylens.project.interventions import intervention_settings, sweep_and_member
+from policylens.project.interventions import intervention_settings
 from policylens.project.known import known as _known
 from policylens.project.slices import check_slice
-from policylens.project.steering import steered_sites, steering_labels, steering_settings
+from policylens.project.steering import steering_settings
+from policylens.project.sweep_checks import check_sweep
 from policylens.project.sweeps import (
-    import_path,
-    imported_members,
-    label_sets_of_rows,
-    labels_of_rows,
     members_of,
     rows_of,
-    trained_members,
 )
-from policylens.project.tokens import check_read, check_rows_are_steps, check_tokens
-from policylens.steering.kinds import spelt_out
+from policylens.project.tokens import check_tokens
 from policylens.stores.files import read_json
-from policylens.stores.foreign import check_suffix
 from policylens.stores.names import check_name
 from policylens.stores.schemas import check_against, check_value
 
@@ -289,14 +283,6 @@ def _spelt_out(blocks: Mapping[str, Any]) -> Iterator[tuple[str, Checkpoint]]:
             yield name, Checkpoint(block.get("path"), options)
 
 
-def _require(policy: PolicyBlock, capability: str, where: str) -> None:
-    if capability not in policy.family.capabilities:
-        raise UserError(
-            f"{where} needs the capability {capability!r}, which the family {policy.family.name!r} lacks; it has: "
-            f"{', '.join(sorted(policy.family.capabilities)) or 'none'}"
-        )
-
-
 def _check_policy(policy: PolicyBlock) -> None:
     _check_checkpoints(policy)
     for kind, (blocks, check) in {
@@ -304,21 +290,21 @@ def _check_policy(policy: PolicyBlock) -> None:
         "labels": (policy.labels, _check_labels),
         "contrasts": (policy.contrasts, check_contrast),
         "captures": (policy.captures, _check_capture),
-        "sae": (policy.sweeps, _check_sweep),
-        "interventions": (policy.interventions, _check_intervention),
-        "circuits": (policy.circuits, _check_circuit),
-        "correlations": (policy.correlations, _check_correlation),
+        "sae": (policy.sweeps, check_sweep),
+        "interventions": (policy.interventions, check_intervention),
+        "circuits": (policy.circuits, check_circuit),
+        "correlations": (policy.correlations, check_correlation),
         "ffn": (policy.ffns, check_ffn),
         "slices": (policy.slices, check_slice),
         "directions": (policy.directions, check_directions),
-        "steering": (policy.steerings, _check_steering),
+        "steering": (policy.steerings, check_steering),
     }.items():
         for name, block in blocks.items():
             check(policy, f"{policy.where}.{kind}.{name}", block)
     for capability, blocks in (("training", policy.trainings), ("strength", policy.strengths)):
         for name, block in blocks.items():
             where = f"{policy.where}.{capability}.{name}"
-            _require(policy, capability, where)
+            require(policy, capability, where)
             check_value(policy.family.settings[capability], block["settings"], where, ["settings"])
 
 
@@ -339,7 +325,7 @@ def _check_checkpoints(policy: PolicyBlock) -> None:
 
 
 def _check_foreign(policy: PolicyBlock, checkpoint: Checkpoint, where: str) -> None:
-    _require(policy, "import", f"{where}: {checkpoint.path} has no policy.json; importing it")
+    require(policy, "import", f"{where}: {checkpoint.path} has no policy.json; importing it")
     if "import" in policy.family.settings:
         check_value(policy.family.settings["import"], dict(checkpoint.options), where, ["options"])
 
@@ -347,12 +333,12 @@ def _check_foreign(policy: PolicyBlock, checkpoint: Checkpoint, where: str) -> N
 def _check_source(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     _check_split(block, where)
     if "import" in block:
-        _check_files(block["import"], where)
+        check_files(block["import"], where)
         return
     if "dataset" in block:
         check_dataset(block, where)
         return
-    _require(policy, "rollout", where)
+    require(policy, "rollout", where)
     _known(block["checkpoint"], policy.checkpoints, where, "checkpoint")
     check_value(policy.family.settings["rollout"], block["rollout"], where, ["rollout"])
     if block["parts"] > block["episodes"]:
@@ -360,7 +346,7 @@ def _check_source(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> 
 
 
 def _check_labels(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    _require(policy, "labels", where)
+    require(policy, "labels", where)
     for source in block["sources"]:
         _known(source, policy.sources, where, "source")
     for name in block["names"]:
@@ -370,9 +356,9 @@ def _check_labels(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> 
 def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
     _check_split(block, where)
     if "import" in block:
-        _check_files(block["import"], where)
+        check_files(block["import"], where)
         return
-    _require(policy, "run", where)
+    require(policy, "run", where)
     _known(block["source"], policy.sources, where, "source")
     for checkpoint in policy.checkpoints:
         sites = policy.sites(checkpoint)
@@ -386,267 +372,6 @@ def _check_capture(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
             raise UserError(f"{where}: its sites lie in several row spaces ({', '.join(sorted(spaces))}); split it")
 
 
-def _check_sweep(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
-    for site in block["sites"]:
-        _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
-    if block["evaluation"]["split"] == "all" and trained_members(block):
-        member = next(iter(trained_members(block)))
-        raise UserError(
-            f"{where}.evaluation.split: 'all' holds rows that {member!r} is trained on; it is for sweeps of imported "
-            "members alone"
-        )
-    _check_training(policy, where, block)
-    _check_imports(policy, where, block)
-    _check_members_work(policy, where, block)
-    if "concepts" in block["evaluation"]:
-        _check_concepts(policy, f"{where}.evaluation.concepts", block)
-
-
-def _check_concepts(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    """What latents are compared with: labels of the capture's rows, and another checkpoint's SAE."""
-    concepts = block["evaluation"]["concepts"]
-    check_rows_are_steps(policy, f"{where}.evaluation.concepts", block["capture"], "comparing with labels")
-    _check_labelled(policy, where, block["capture"], concepts["labels"])
-    known = policy.labels[concepts["labels"]]["names"]
-    for name in [*concepts.get("names", []), *([concepts["phase"]["label"]] if "phase" in concepts else [])]:
-        _known(name, known, where, "label", f" in the label set {concepts['labels']!r}")
-    _check_ascending(concepts.get("phase", {}).get("edges", []), f"{where}.phase")
-    if "untrained" in concepts:
-        _known(concepts["untrained"], policy.checkpoints, where, "checkpoint")
-
-
-def _check_members_work(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    """Comparison, examples and closed loop: members and labels that there are, and a family that can."""
-    if "labels" in block["comparison"]:
-        _check_labelled(policy, f"{where}.comparison", block["capture"], block["comparison"]["labels"])
-    for key, work in (("examples", block.get("examples")), ("closed_loop", block["evaluation"].get("closed_loop"))):
-        for name in (work or {}).get("members", ()):
-            _known(name, block["members"], f"{where}.{key}", "member")
-    closed_loop = block["evaluation"].get("closed_loop")
-    if closed_loop is not None:
-        place = f"{where}.evaluation.closed_loop"
-        _require(policy, "returns", place)
-        if "source" not in policy.captures[block["capture"]]:
-            raise UserError(f"{place}: needs the policy behind the activations, but {block['capture']!r} is imported")
-        check_value(policy.family.settings["returns"], closed_loop.get("settings", {}), place, ["settings"])
-
-
-def _check_training(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    """What a sweep is trained on: captures that have its sites, label sets of their source, SAEs that are there."""
-    trained = trained_members(block)
-    for name in block["train_on"]:
-        capture = policy.captures[_known(name, policy.captures, where, "capture")]
-        for site in block["sites"]:
-            _known(site, capture["sites"], where, "site", f" in the capture {name!r}")
-        for labelset in label_sets_of_rows(block):
-            _check_labelled(policy, where, name, labelset)
-    for labelset, label in labels_of_rows(block):
-        _known(label, policy.labels[labelset]["names"], where, "label", f" in the label set {labelset!r}")
-    for member, own in trained.items():
-        if "weights" in block and own["sampling"] != "replacement":
-            raise UserError(
-                f"{where}.{member}: rows with weights are drawn with replacement; set sampling: replacement for it"
-            )
-        for name in {block["capture"], *block["train_on"]}:
-            _check_output_site(policy, f"{where}.{member}", own, name)
-    sources = {policy.captures[name].get("source") for name in block["train_on"]}
-    if label_sets_of_rows(block) and len(sources) > 1:
-        raise UserError(f"{where}: rows are chosen by labels, so all captures of train_on must be of one source")
-    for name, own in trained.items():
-        if own["start"]:
-            _check_start(policy, f"{where}.{name}: start", own["start"], sweep=where.rpartition(".")[2])
-
-
-def _check_start(policy: PolicyBlock, where: str, start: str, sweep: str) -> None:
-    parts = Path(start).parts
-    if parts[:1] != ("results",):
-        if not (Path(start) / "cfg.json").is_file():
-            raise UserError(f"{where}: there is no SAE at {start} (its cfg.json)")
-    elif parts[1:2] == (policy.name,) and parts[3:5] == ("sae", sweep):
-        raise UserError(
-            f"{where}: {start} is of this very sweep, which is trained as one; give the member another sweep"
-        )
-    elif parts[1:2] == (policy.name,):
-        _check_built(policy, where, start)
-
-
-def _check_built(policy: PolicyBlock, where: str, path: str) -> None:
-    """That the config has the blocks that build an SAE of this policy at a path below results/."""
-    parts = Path(path).parts
-    if len(parts) != 7 or parts[3] != "sae":
-        raise UserError(
-            f"{where}: {path} is no SAE's folder; those are results/POLICY/CHECKPOINT/sae/SWEEP/SITE/MEMBER"
-        )
-    _, _, checkpoint, _, sweep, site, member = parts
-    _known(checkpoint, policy.checkpoints, where, "checkpoint")
-    own = policy.sweeps[_known(sweep, policy.sweeps, where, "sweep")]
-    _known(site, own["sites"], where, "site", f" of the sweep {sweep!r}")
-    _known(member, own["members"], where, "member", f" of the sweep {sweep!r}")
-
-
-def _check_output_site(policy: PolicyBlock, where: str, member: Mapping[str, Any], capture: str) -> None:
-    """That a transcoder's second site has been recorded beside the first."""
-    site = member.get("output_site")
-    if site is not None:
-        _known(site, policy.captures[capture]["sites"], f"{where}: output_site", "site", f" in the capture {capture!r}")
-
-
-def _check_imports(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    """Members from other tools' files: that these are there, or could be on the hub."""
-    for name, own in imported_members(block).items():
-        _check_output_site(policy, f"{where}.{name}", own, block["capture"])
-        for path in (import_path(own, site) for site in block["sites"]):
-            if is_hub_address(path):
-                with _naming(f"{where}.{name}: import"):
-                    parse_hub_address(path)
-            elif not path.startswith("results/") and not Path(path).exists():
-                raise UserError(f"{where}.{name}: import: there is no file or folder {path}")
-
-
-def _check_intervention(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    """A recorded capture, and SAEs of the sites."""
-    _require(policy, "run", where)
-    _check_observed(policy, where, block["capture"], "observations to run the policy on")
-    check_rows_are_steps(policy, where, block["capture"], "intervening")
-    check_read(policy, where, block["saes"])
-    for mode in block.get("modes", []):
-        with _naming(f"{where}.modes"):
-            check_mode(mode)
-    _check_saes(policy, where, block["saes"])
-    if "phase" in block:
-        _check_phase(policy, f"{where}.phase", block)
-
-
-def _check_correlation(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    """A recorded capture that has the sites, labels of its rows, and SAEs of the sites."""
-    _check_observed(policy, where, block["capture"], "observations, which are its inputs")
-    check_rows_are_steps(policy, where, block["capture"], "correlating with inputs")
-    if "labels" in block:
-        _check_labelled(policy, where, block["capture"], block["labels"])
-    _check_saes(policy, where, block["saes"])
-    for site in block["saes"]:
-        sites = policy.captures[block["capture"]]["sites"]
-        _known(site, sites, f"{where}.saes", "site", f" in the capture {block['capture']!r}")
-
-
-def _check_observed(policy: PolicyBlock, where: str, capture: str, what: str) -> None:
-    """That a capture is there, and was recorded from a source."""
-    if "source" not in policy.captures[_known(capture, policy.captures, where, "capture")]:
-        raise UserError(f"{where}: needs {what}, but {capture!r} is imported")
-
-
-def _check_saes(policy: PolicyBlock, where: str, saes: Mapping[str, str]) -> None:
-    """That the config has the sweep, member and site of every SAE. saes: site -> "sweep/member"."""
-    for site, address in saes.items():
-        sweep, member = sweep_and_member(address)
-        own = policy.sweeps[_known(sweep, policy.sweeps, f"{where}.saes.{site}", "sweep")]
-        _known(member, own["members"], f"{where}.saes.{site}", "member", f" of the sweep {sweep!r}")
-        _known(site, own["sites"], f"{where}.saes", "site", f" of the sweep {sweep!r}")
-
-
-def _check_phase(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    phase = block["phase"]
-    _check_labelled(policy, where, block["capture"], phase["labels"])
-    _known(phase["label"], policy.labels[phase["labels"]]["names"], where, "label", f" in {phase['labels']!r}")
-    _check_ascending(phase.get("edges", []), where)
-
-
-def _check_circuit(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    _known(block["intervention"], policy.interventions, where, "intervention")
-
-
-def _check_ascending(edges: list[float], where: str) -> None:
-    if edges != sorted(edges):
-        raise UserError(f"{where}.edges: must ascend, got {edges}")
-
-
-def _check_steering(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> None:
-    """A recorded capture that has the sites, something to steer, and a goal among what the family measures."""
-    _require(policy, "returns", where)
-    capture = policy.captures[_known(block["capture"], policy.captures, where, "capture")]
-    if "source" not in capture:
-        raise UserError(f"{where}: needs the policy behind the activations, but {block['capture']!r} is imported")
-    _check_saes(policy, where, block["saes"])
-    for name, own in block.get("directions", {}).items():
-        _check_direction(policy, f"{where}.directions.{name}", own)
-    check_read(policy, where, steered_sites(block))
-    if not steered_sites(block):
-        raise UserError(f"{where}: there is nothing to steer; name saes, directions, units or clusters")
-    for site in steered_sites(block):
-        _known(site, capture["sites"], where, "site", f" in the capture {block['capture']!r}")
-    for name, group in block.get("groups", {}).items():
-        _check_latents(policy, f"{where}.groups.{name}", block["saes"], group["site"], group["latents"])
-    if isinstance(block["latents"], Mapping):
-        for site, latents in block["latents"].items():
-            _check_latents(policy, f"{where}.latents", block["saes"], site, latents)
-    for labelset in steering_labels(block):
-        _check_labelled(policy, where, block["capture"], labelset)
-    for name, own in block.get("directions", {}).items():
-        if "label" in own:
-            _known(
-                own["label"],
-                policy.labels[own["labels"]]["names"],
-                f"{where}.directions.{name}",
-                "label",
-                f" in the set {own['labels']!r}",
-            )
-    with _naming(f"{where}.moves"):
-        spelt_out(block["moves"])
-    if block["goal"]["measure"] in block["goal"].get("keep", {}):
-        raise UserError(f"{where}.goal: {block['goal']['measure']!r} is to change and to be kept; leave it out of keep")
-    if block["controls"]["directions"] and block["controls"]["episodes"] > block["episodes"]["confirm"]:
-        raise UserError(f"{where}.controls.episodes: they are of those that confirm, which are fewer; ask for less")
-    for measure in (block["goal"]["measure"], *block["goal"].get("keep", {})):
-        known = [*policy.family.measures, DIVERGENCE]
-        _known(measure, known, f"{where}.goal", "measure", f" of the family {policy.family.name!r}")
-    check_value(policy.family.settings["returns"], block["settings"], where, ["settings"])
-
-
-def _check_latents(policy: PolicyBlock, where: str, saes: Mapping[str, str], site: str, latents: Iterable[int]) -> None:
-    """Numbers of latents that the SAE of the site has, where its settings tell how many these are."""
-    sweep, member = sweep_and_member(saes[_known(site, saes, where, "SAE at the site")])
-    count = policy.sweeps[sweep]["members"][member].get("latents")
-    for latent in latents:
-        if isinstance(count, int) and latent >= count:
-            raise UserError(f"{where}: the SAE {saes[site]} at {site!r} has latents 0 to {count - 1}, not {latent}")
-
-
-def _check_direction(policy: PolicyBlock, where: str, own: Mapping[str, Any]) -> None:
-    """A file that is there, or a pair of a block of directions; labels are looked at with their label sets."""
-    if "file" in own:
-        _check_files([own["file"]], where)
-    elif "direction" in own:
-        check_steered(policy, where, own)
-
-
-def _check_labelled(policy: PolicyBlock, where: str, capture: str, labelset: str) -> None:
-    _known(labelset, policy.labels, where, "label set")
-    source = policy.captures[capture].get("source")
-    if source not in policy.labels[labelset]["sources"]:
-        raise UserError(
-            f"{where}: the label set {labelset!r} has no labels of the rows of capture {capture!r}; "
-            f"add its source {source!r} to the label set's sources"
-        )
-
-
-def _check_files(paths: Iterable[str], where: str) -> None:
-    for path in paths:
-        if not Path(path).exists():
-            raise UserError(f"{where}: there is no file {path}")
-        with _naming(where):
-            check_suffix(Path(path))
-
-
 def _check_split(block: Mapping[str, Any], where: str) -> None:
-    with _naming(f"{where}.split"):
+    with naming(f"{where}.split"):
         shares(block["split"])
-
-
-@contextlib.contextmanager
-def _naming(where: str) -> Iterator[None]:
-    """Put the place in the config before what is wrong with it."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None

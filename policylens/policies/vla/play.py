@@ -7,6 +7,7 @@ do the random numbers of the policy's flow: two instructions, or two policies, a
 from __future__ import annotations
 
 import atexit
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -106,11 +107,15 @@ _simulators: dict[tuple[int, str, str | None], Episode] = {}
 """Building a scene takes seconds: a process keeps its own. There is one at a time (libero/episode.py)."""
 
 
-@atexit.register
-def _close() -> None:
-    """While everything is still there that closing needs."""
-    for episode in _simulators.values():
-        episode.close()
+@functools.cache
+def _close_at_exit() -> None:
+    """To be asked for once a renderer is there: it registers its own end, and the later one comes first."""
+
+    def close() -> None:
+        for episode in _simulators.values():
+            episode.close()
+
+    atexit.register(close)
 
 
 def simulator(settings: PlaySettings) -> Episode:
@@ -142,6 +147,7 @@ def play(
         flow = np.random.default_rng([PURPOSES.index(purpose), seed, number])
         found = Played(task, number)
         observation = episode.reset(task, seed, offset + number)
+        _close_at_exit()
         start, plan = episode.simulator.joint(), np.empty((0, 7))
         while found.length < settings.horizon and not _over(found, settings):
             if len(plan) == 0:

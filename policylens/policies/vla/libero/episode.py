@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ class Episode:
         if self._simulator is not None:
             self._simulator.close()
             self._simulator = None
+            gc.collect()  # the renderer too, while there is still a display to take leave of
 
 
 def state_of(raw: dict[str, Any]) -> NDArray[np.float32]:
