@@ -343,7 +343,7 @@ def test_a_published_contrast_is_taken_over(source, given_files):
         ("manifest", lambda m: number(m, 40), ["segment 0", "no episode 40", "another dataset"]),
         ("manifest", lambda m: m["axis"].update(index=9), ["the axis is dimension 9", "state has 4"]),
         ("manifest", lambda m: longer(m), ["ends at step", "has"]),
-        ("manifest", lambda m: shifted(m), ["axis_values are not those of episode 0", "and 19 faults more"]),
+        ("manifest", lambda m: shifted(m), ["axis_values are not those of episode 0", "and 19 more"]),
         ("concept_map", lambda c: c.update(sample_count=9999), ["of a dataset of 9999 frames"]),
         ("concept_map", lambda c: c["concepts"][OPEN][0].update(end_index=9998), ["does not place segment 0 where"]),
     ],

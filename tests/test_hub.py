@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import sys
 import threading
 from pathlib import Path
 
@@ -37,6 +38,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, with_body):
         self.asked.append(f"{self.command} {self.path}")
+        if "/api/models/" in self.path:
+            return self._list(*self.path.partition("?")[0].split("/")[-2:])
         repo, _, rest = self.path.lstrip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         if repo != "org/repo":
@@ -53,6 +56,21 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             self.wfile.write(content)
+        return None
+
+    def _list(self, how, revision):
+        """What a repository holds, asked for by those who want files by patterns: `revision` or `tree`."""
+        if revision not in REVISIONS:
+            return self._fail("RevisionNotFound", f"Invalid rev id: {revision}")
+        tree = [{"type": "file", "path": name, "size": len(data), "oid": "0"} for name, data in self.files.items()]
+        files = [{"rfilename": name} for name in self.files]
+        whole = {"id": "org/repo", "sha": REVISIONS[revision], "siblings": files}
+        content = json.dumps(tree if how == "tree" else whole).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
         return None
 
     def _fail(self, code, message):
@@ -140,6 +158,40 @@ def test_a_hub_that_cannot_be_reached_is_one_clear_line(small):
     impatient = [words[0], "-c", IMPATIENT, *words[1:]]
     line = clear_line(run(impatient, env=variables(small.folder, "http://127.0.0.1:9")))
     assert line.startswith(f"{address}: cannot be downloaded (")
+
+
+FOREIGN = """
+import sys
+from policylens.console import main
+from policylens.policies.importing import download, parse_hub_address
+from policylens.policies.registry import family
+
+def program():
+    folder, commit = download(parse_hub_address(sys.argv[1]), family("pi05").hub_files)
+    print(commit, *sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
+
+main(program)
+"""
+
+
+@pytest.mark.parametrize("place", ["", "sub/"])
+def test_a_foreign_checkpoint_comes_with_what_describes_it(small, hub, place):
+    """Weights, config.json and statistics, LeRobot's or openpi's; nothing else of the repository."""
+    wanted = ["assets/org/libero/norm_stats.json", "config.json", "model.safetensors"]
+    wanted += ["policy_preprocessor_step_5_normalizer_processor.safetensors"]
+    hub.files.update({f"{place}{name}": b"{}" for name in [*wanted, "optimizer.pt", "video.mp4"]})
+    words = [sys.executable, "-c", FOREIGN, f"hf://org/repo@v1/{place}".rstrip("/")]
+    result = run(words, env=variables(small.folder, hub.address))
+    assert result.stdout.split() == [COMMIT, *wanted], result.stderr
+    assert not any("optimizer" in line for line in hub.asked)
+
+
+@pytest.mark.parametrize("address", ["hf://org/repo@v2/sub", "hf://org/repo@v1/worst", "hf://org/repo@v1"])
+def test_no_foreign_checkpoint_there_is_one_clear_line(small, hub, address):
+    line = clear_line(run([sys.executable, "-c", FOREIGN, address], env=variables(small.folder, hub.address)))
+    assert line.startswith(f"{address}: ")
+    assert "404" in line
+    assert "correct repository, revision or path" in line
 
 
 def test_damaged_weights_are_refused(small, hub):

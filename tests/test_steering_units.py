@@ -9,8 +9,9 @@ from othello_small import small_checkpoint
 from support import refused, run_here
 
 from policylens.policies.registry import load_policy
+from policylens.policies.sites import TOKEN, Site
 from policylens.statistics.directions import CONTROLS
-from policylens.steering.building import Reference, candidates
+from policylens.steering.building import Reference, candidates, check_steerable
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal
 from policylens.steering.moves import Move
@@ -53,6 +54,17 @@ def test_units_are_set_and_moved_in_their_own_numbers(inner):
     assert far["outside"] == 1
     assert together([far]) == far
     assert together([far, far])["size"] == pytest.approx(2**0.5 * far["size"])
+
+
+def test_sites_that_nothing_reads_are_refused():
+    """Also where the config could not see them: of a checkpoint in another form."""
+    last = Site("last", 4, TOKEN, (("token", 2),), "after the last layer; nothing reads it", dead_end=True)
+    sites = {"first": Site("first", 4), "last": last}
+    check_steerable(sites, ["first"])
+    with refused("site 'last' cannot be steered", "nothing reads it", "choose an earlier site"):
+        check_steerable(sites, ["first", "last"])
+    with refused("no site 'frist'", "first, last"):
+        check_steerable(sites, ["frist"])
 
 
 def test_a_unit_that_the_site_lacks_is_refused():

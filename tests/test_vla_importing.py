@@ -97,6 +97,22 @@ def test_an_openpi_checkpoint_is_the_same(tmp_path, kind, words):
         assert torch.equal(tensor, tensors[name]), name
 
 
+def test_statistics_of_padded_numbers_are_cut(tmp_path, kind, words):
+    """As openpi normalises: of statistics it takes as many numbers as a state or an action has."""
+    folder = tmp_path / "theirs"
+    lerobots(folder, kind)
+    (place,) = folder.glob("policy_preprocessor*")
+    held = load_file(place)
+    save_file({name: torch.cat([x, torch.zeros(32 - len(x))]) for name, x in held.items()}, place)
+    found = brought(folder, tmp_path / "own", kind, tokenizer=words).architecture["normalisation"]
+    assert found["state"]["q01"] == [-1.5] * 8
+    assert found["action"]["mean"] == [0.25] * 7
+    short = {name: x[:3] for name, x in held.items()}
+    save_file(short, place)
+    with pytest.raises(UserError, match="the normalisation of state needs q01: 8 numbers"):
+        brought(folder, tmp_path / "short", kind, tokenizer=words)
+
+
 def test_what_does_not_fit_is_one_line(tmp_path, kind, words):
     folder = tmp_path / "theirs"
     tensors = lerobots(folder, kind)

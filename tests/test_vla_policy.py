@@ -12,6 +12,7 @@ from policylens.errors import UserError
 from policylens.policies.editing import Edited, OnKinds
 from policylens.policies.protocol import of_kinds
 from policylens.policies.vla.policy import TrainingPass
+from policylens.policies.vla.prompts import encoded
 
 KINDS = ("pi0", "pi05")
 
@@ -191,9 +192,31 @@ def test_bfloat16_is_near(made):
     assert coarse.language.layers[0].self_attn.q_proj.weight.dtype == torch.bfloat16
 
 
-def test_bad_observations_are_one_line(made):
-    taken = batch(1)
-    with pytest.raises(UserError, match="there are no images 'wrist_image'"):
-        made.run({name: values for name, values in taken.items() if name != "wrist_image"})
-    with pytest.raises(UserError, match="must be \\(n, h, w, 3\\) uint8"):
-        made.run({**taken, "image": taken["image"].astype(np.float32)})
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("wrist_image", None, "there are no images 'wrist_image'"),
+        ("image", lambda x: x.astype(np.float32), r"must be \(2, h, w, 3\) uint8"),
+        ("image", lambda x: x.transpose(0, 3, 1, 2), r"must be \(2, h, w, 3\) uint8"),
+        ("image", lambda x: x[:1], r"are torch.uint8 \(1, 64, 64, 3\)"),
+        ("state", None, "there are no states 'state'"),
+        ("state", lambda x: x[:, :7], r"states 'state' are \(2, 7\); this policy's are \(n, 8\)"),
+        ("state", lambda x: x[:, 0], r"states 'state' are \(2,\)"),
+        ("state", lambda x: np.where(np.arange(2)[:, None] == 1, np.nan, x), "NaN or infinite in row 1"),
+        ("instruction", None, "there are no texts 'instruction'"),
+        ("instruction", lambda x: np.array(TEXTS), r"must be \(2, bytes\) uint8"),
+        ("instruction", lambda x: x[:1], r"must be \(2, bytes\) uint8"),
+    ],
+)
+def test_bad_observations_are_one_line(made, name, change, said):
+    taken = batch(2)
+    own = taken.pop(name)
+    with pytest.raises(UserError, match=said):
+        made.run(taken if change is None else {**taken, name: change(own)})
+
+
+def test_an_instruction_that_does_not_fit_is_one_line(made):
+    taken = batch(2)
+    taken["instruction"][1] = encoded("open the drawer " * 14)
+    with pytest.raises(UserError, match=r"the prompt '.*' has .* tokens, the policy takes 40; shorten the instruction"):
+        made.run(taken)

@@ -14,14 +14,13 @@ from policylens.capture.batches import batches_of_rows, read_batch
 from policylens.capture.imports import import_activations
 from policylens.capture.settings import capture_settings, first_episode
 from policylens.capture.splits import final_splits
+from policylens.capture.taking import check_takes
 from policylens.capture.tokens import Choice, drawn_frames, is_of_tokens, write_tokens
 from policylens.console import main
-from policylens.errors import UserError
-from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy
 from policylens.stores.files import sha256_of_file
 from policylens.stores.provenance import provenance
-from policylens.stores.tables import Table, open_table
+from policylens.stores.tables import open_table
 
 
 def program() -> None:
@@ -43,22 +42,13 @@ def program() -> None:
     (record if arguments.file is None else bring)(arguments, settings)
 
 
-def check_takes(policy: Policy, source: Table, row: int) -> None:
-    """UserError naming the source if its observations are not those that the policy takes."""
-    try:
-        policy.run(read_batch(source, policy.observations, slice(row, row + 1)))
-    except UserError as error:
-        raise UserError(
-            f"{source.folder}: not a source for this policy: {error}; give one with its observations"
-        ) from None
-
-
 def record(arguments: argparse.Namespace, settings: Mapping[str, Any]) -> None:
     precision = getattr(torch, settings["precision"]) if "precision" in settings else None
     policy = load_policy(arguments.checkpoint, arguments.device, precision)
     source = open_table(arguments.source)
     rows = source.rows_of_part(arguments.part)
-    check_takes(policy, source, rows.start)
+    one = slice(rows.start, rows.start + 1)
+    check_takes(policy, lambda: read_batch(source, policy.observations, one), str(source.folder))
     origin = provenance(
         settings=settings,
         checkpoint_sha256=policy.record["weights"]["sha256"],

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from policylens.capture.batches import read_batch
+from policylens.capture.taking import check_takes
 from policylens.console import main
 from policylens.ffn.observations import file_batches, source_batches
 from policylens.ffn.patterns import limited, matching
@@ -40,6 +42,7 @@ def of_source(arguments: argparse.Namespace, policy: Policy) -> Batches:
     source = open_table(arguments.source)
     rows = rows_of_split(source, block["split"], block["rows"], arguments.seed).numbers
     rows = limited(rows, size, block["max_batches"])
+    check_takes(policy, lambda: read_batch(source, policy.observations, rows[:1]), str(source.folder))
     inputs = {"source": sha256_of_file(arguments.source / INDEX)}
     return source_batches(source, policy.observations, rows, size), -(-len(rows) // size), inputs
 
@@ -47,6 +50,8 @@ def of_source(arguments: argparse.Namespace, policy: Policy) -> Batches:
 def of_files(arguments: argparse.Namespace, policy: Policy) -> Batches:
     block, size = arguments.block, arguments.batch_rows
     files = limited(matching(block["observations"]), size, block["max_batches"])
+    (first, _), *_ = file_batches(files[:1], policy.observations, 1, block.get("names"))
+    check_takes(policy, lambda: first, str(files[0]))
     inputs = {path.name: sha256_of_file(path) for path in files}
     return file_batches(files, policy.observations, size, block.get("names")), -(-len(files) // size), inputs
 

@@ -19,7 +19,7 @@ from policylens.sae.base import SAE
 from policylens.sae.files import load_sae
 from policylens.sae.origin import check_checkpoint, check_fits, digests
 from policylens.statistics.directions import CONTROLS, random_directions
-from policylens.steering.building import Clusters, Reference, candidates
+from policylens.steering.building import Clusters, Reference, candidates, check_steerable
 from policylens.steering.reach import reach, together
 from policylens.steering.store import write_runs
 from policylens.steering.study import Candidate, settings_of, study
@@ -42,6 +42,7 @@ def program() -> None:
     require(family, "returns", "steering")
     capture = open_table(arguments.capture, arguments.row_space)
     clusters = {name: units_of(path, block["clusters"][name]["cluster"]) for name, path in arguments.clusters.items()}
+    check_steerable(policy.sites, steered_sites(block))
     saes = {site: load_fitting(folder, site, policy, capture) for site, folder in arguments.saes.items()}
     reference = reference_of(arguments, capture, clusters)
     made = candidates(block, saes, reference, arguments.device, clusters)

@@ -98,7 +98,7 @@ def _taken_over(
     faults = check_manifest(manifest).faults + found
     if faults:
         hint = "; is it of another dataset?" if found else ""
-        more = f", and {len(faults) - 1} faults more" if len(faults) > 1 else ""
+        more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
         raise UserError(f"{path}: {faults[0]}{more}; `policylens contrast check` lists all{hint}")
     named = {segment["episode_index"] for segment in manifest["segments"]}
     used = {task: [demo for demo in own if demo.episode in named] for task, own in demos.items()}

@@ -57,6 +57,8 @@ class Family:
     architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say
         it: sites can then be checked before the import. None elsewhere.
     files: from a checkpoint's import options to the files that it needs besides its path.
+    hub_files: patterns of the files that make up a foreign checkpoint, relative to its folder: fetched from the hub
+        where it has no policy.json. Empty where only checkpoints in our own form come from there.
     lessons: from a training's settings to the files that it learns from.
     steps_per_episode: about how long an episode is, for estimates before any is recorded.
     rooms: the folder of `policylens/policies` that holds the other rooms, where families share them; its own if None.
@@ -74,6 +76,7 @@ class Family:
     inputs: Callable[[Mapping[str, Any]], tuple[Input, ...]] = no_inputs
     architecture: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     files: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files
+    hub_files: tuple[str, ...] = ()
     lessons: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files
     steps_per_episode: float | None = None
     rooms: str | None = None

@@ -1,13 +1,13 @@
 """Bringing a checkpoint from where it is into the one form that all rules use.
 
 From a folder (`model.safetensors` + `policy.json`), from `hf://org/repo@revision/path` (the same two files on a
-hub), or, for families that offer `importing.py`, from whatever else their checkpoints come as.
+hub), or, for families that offer `importing.py`, from whatever else their checkpoints come as, on disk or on a hub.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def import_checkpoint(path: str, out: Path, family_name: str, options: Mapping[s
     origin: dict[str, Any] = {"path": local.name if local.is_absolute() else path}
     if is_hub_address(path):
         address = parse_hub_address(path)
-        local, commit = download(address)
+        local, commit = download(address, family(family_name).hub_files)
         origin = {"hub": address.repo, "path": address.path, "revision": address.revision, "commit": commit}
     if (local / RECORD).is_file():
         record, tensors = read_checkpoint(local, verify=True)
@@ -96,23 +96,49 @@ def _foreign(path: Path, family_name: str, options: Mapping[str, Any]) -> tuple[
     return record, tensors
 
 
-def download(address: HubAddress) -> tuple[Path, str]:
-    """Download a checkpoint's two files into the hub's cache; returns their folder and the commit they are of.
+def download(address: HubAddress, foreign: Sequence[str] = ()) -> tuple[Path, str]:
+    """Download a checkpoint into the hub's cache; returns its folder and the commit that it is of.
 
-    What the cache has under a commit hash is not asked for again: this works without a network.
+    foreign: patterns of a foreign checkpoint's files, looked for where there is no policy.json.
+    What the cache has under a commit hash is not asked for again: this works without a network. Raises UserError for
+    what is not there or cannot be reached.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
-    prefix = f"{address.path}/" if address.path else ""
     try:
-        record = Path(hf_hub_download(address.repo, f"{prefix}{RECORD}", revision=address.revision))
-        # The cache is laid out as .../snapshots/<commit>/<path in the repository>.
-        commit = record.parents[prefix.count("/")].name
-        # Both files of one commit, even if a tag is moved meanwhile.
-        hf_hub_download(address.repo, f"{prefix}{WEIGHTS}", revision=commit)
+        try:
+            return _download_own(address)
+        except EntryNotFoundError:
+            if not foreign:
+                raise
+            return _download_foreign(address, foreign)
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         first = " ".join(str(error).split())[:160]
         where = f"hf://{address.repo}@{address.revision}/{address.path}".rstrip("/")
-        raise UserError(f"{where}: cannot be downloaded ({first})") from None
+        raise UserError(
+            f"{where}: cannot be downloaded ({first}); correct repository, revision or path, or give a local folder"
+        ) from None
+
+
+def _download_own(address: HubAddress) -> tuple[Path, str]:
+    """A checkpoint's two files, both of one commit, even if a tag is moved meanwhile."""
+    from huggingface_hub import hf_hub_download
+
+    prefix = f"{address.path}/" if address.path else ""
+    record = Path(hf_hub_download(address.repo, f"{prefix}{RECORD}", revision=address.revision))
+    # The cache is laid out as .../snapshots/<commit>/<path in the repository>.
+    commit = record.parents[prefix.count("/")].name
+    hf_hub_download(address.repo, f"{prefix}{WEIGHTS}", revision=commit)
     return record.parent, commit
+
+
+def _download_foreign(address: HubAddress, patterns: Sequence[str]) -> tuple[Path, str]:
+    """Those files below the address's folder that match; FileNotFoundError if the weights are not among them."""
+    from huggingface_hub import snapshot_download
+
+    prefix = f"{address.path}/" if address.path else ""
+    wanted = [f"{prefix}{pattern}" for pattern in patterns]
+    snapshot = Path(snapshot_download(address.repo, revision=address.revision, allow_patterns=wanted))
+    if not (snapshot / address.path / WEIGHTS).is_file():
+        raise FileNotFoundError(f"404: it has neither {RECORD} nor {WEIGHTS} there")
+    return snapshot / address.path, snapshot.name

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from policylens.errors import UserError
+from policylens.policies.sites import Site
 from policylens.sae.activations import flattened
 from policylens.sae.base import SAE
 from policylens.sae.latents import Latents
@@ -41,6 +42,18 @@ class Reference:
 
 Clusters = Mapping[str, Mapping[str, Sequence[int]]]
 """Name of a cluster of units -> site -> their numbers."""
+
+
+def check_steerable(sites: Mapping[str, Site], steered: Sequence[str]) -> None:
+    """UserError for a site that the policy lacks, or that nothing reads: changing it would change nothing.
+
+    The config says so too, but only where it can see the checkpoint's sites.
+    """
+    for name in steered:
+        if name not in sites:
+            raise UserError(f"the policy has no site {name!r}; it has: {', '.join(sites)}")
+        if sites[name].dead_end:
+            raise UserError(f"site {name!r} cannot be steered: {sites[name].description}; choose an earlier site")
 
 
 def candidates(

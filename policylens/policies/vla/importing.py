@@ -93,6 +93,10 @@ def _architecture(
     sizes = _sizes(path, tensors)
     modes = config.get("normalization_mapping") or {}
     statistics = statistics_of(path, options)
+    given = {"state": _feature(inputs, "observation.state"), "action": _feature(outputs, "action")}
+    count = {
+        name: _first(options.get(name), given[name], len(statistics[name]["mean"])) for name in ("state", "action")
+    }
     return {
         "kind": kind,
         "language": language,
@@ -106,12 +110,11 @@ def _architecture(
         "denoising_steps": _first(
             options.get("denoising_steps"), config.get("num_inference_steps"), DEFAULTS["denoising_steps"]
         ),
-        "state": _first(options.get("state"), _feature(inputs, "observation.state"), len(statistics["state"]["mean"])),
-        "action": _first(options.get("action"), _feature(outputs, "action"), len(statistics["action"]["mean"])),
+        **count,
         "max_state": _first(config.get("max_state_dim"), sizes["state"]),
         "max_action": _first(config.get("max_action_dim"), sizes["action"]),
         "cameras": _cameras(inputs, options),
-        "normalisation": _normalisation(path, kind, modes, statistics, options),
+        "normalisation": _normalisation(path, kind, modes, statistics, count, options),
         "tokenizer": {"name": options.get("tokenizer", TOKENIZER)},
     }
 
@@ -139,8 +142,14 @@ def _cameras(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]
 
 
 def _normalisation(
-    path: Path, kind: str, modes: Mapping[str, str], statistics: Mapping[str, Any], options: Mapping[str, Any]
+    path: Path,
+    kind: str,
+    modes: Mapping[str, str],
+    statistics: Mapping[str, Any],
+    count: Mapping[str, int],
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
+    """Of longer statistics the first `count` numbers: openpi keeps some of what states and actions are padded to."""
     found = {}
     for name in ("state", "action"):
         given = str(modes.get(name.upper(), "")).rpartition(".")[2].lower()
@@ -148,7 +157,7 @@ def _normalisation(
         missing = [key for key in _needed(path, mode) if key not in statistics[name]]
         if missing:
             raise UserError(f"{path}: the statistics of {name} lack {', '.join(missing)}, which {mode} needs")
-        found[name] = {"mode": mode, **{key: statistics[name][key] for key in _needed(path, mode)}}
+        found[name] = {"mode": mode, **{key: statistics[name][key][: count[name]] for key in _needed(path, mode)}}
     return found
 
 

@@ -18,6 +18,9 @@ MEASURES = {
     "steps": "until the instruction was fulfilled; the horizon where it never was (steps)",
 }
 
+HUB_FILES = ("model.safetensors", "config.json", "policy_preprocessor*.safetensors", "*norm_stats.json")
+"""Of a checkpoint as LeRobot or openpi's conversion writes it: weights, sizes, and statistics in either form."""
+
 
 def lessons(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The demonstrations' index."""
@@ -48,6 +51,7 @@ def vla_family(name: str) -> Family:
         },
         measures=MEASURES,
         files=import_files,
+        hub_files=HUB_FILES,
         lessons=lessons,
         observations=observations,
         steps_per_episode=110.0,

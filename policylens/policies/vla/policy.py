@@ -23,8 +23,8 @@ from policylens.policies.vla.architecture import sites as sites_of
 from policylens.policies.vla.layers import Block, key_mask, own_mask
 from policylens.policies.vla.network import loaded_network
 from policylens.policies.vla.normalisation import Normalisation
-from policylens.policies.vla.observing import noise_of, pictures
-from policylens.policies.vla.prompts import Prompts, decoded
+from policylens.policies.vla.observing import instructions, noise_of, pictures, states
+from policylens.policies.vla.prompts import Prompts
 
 IMAGE, STATE, ACTION = (TOKEN_KINDS.index(name) for name in ("image", "state", "action"))
 
@@ -77,14 +77,14 @@ class VLAPolicy(Policy):
     def begin(self, batch: Batch, state: Any) -> Carry:
         """Images, prompt, state and noise on the policy's device."""
         found = self.architecture
-        states = torch.as_tensor(batch["state"], dtype=torch.float32)
-        normalised = self.normalised["state"](states)
-        prompt = self.prompts(decoded(batch["instruction"]), normalised.numpy())
+        given = states(batch, found["state"])
+        normalised = self.normalised["state"](given)
+        prompt = self.prompts(instructions(batch, len(given)), normalised.numpy())
         noise = batch.get("noise")
-        noise = noise_of(states, found["chunk"], found["max_action"]) if noise is None else torch.as_tensor(noise)
+        noise = noise_of(given, found["chunk"], found["max_action"]) if noise is None else torch.as_tensor(noise)
         padded = functional.pad(normalised, (0, found["max_state"] - found["state"]))
         return {
-            "images": pictures(batch, found["cameras"], found["vision"]["image_size"], self.device),
+            "images": pictures(batch, found["cameras"], found["vision"]["image_size"], self.device, len(given)),
             "ids": torch.from_numpy(prompt.ids).to(self.device),
             "prompt_kinds": torch.from_numpy(prompt.kinds).to(self.device),
             "state": padded.to(self.device),
