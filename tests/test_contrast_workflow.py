@@ -56,11 +56,15 @@ def test_changed_meta_reads_the_dataset_again(project):
     path.write_text(text)
 
 
-def test_a_dataset_that_the_workflow_makes_is_waited_for(project):
+def test_a_dataset_that_the_workflow_makes_is_made_first(project):
     changed = json.loads(json.dumps(CONFIG))
     changed["policies"]["own"]["sources"]["made"] = {"dataset": {"root": "results/datasets/made"}}
     project.configure(changed)
     result = project.snakemake("--dry-run", "--", "results/own/sources/made/index.json", check=False)
     assert result.returncode
-    assert "results/datasets/made/meta/info.json" in result.stdout + result.stderr
+    assert "there is no block of datasets 'made'" in result.stdout + result.stderr
+    (project.folder / "some.hdf5").touch()
+    project.configure({**changed, "datasets": {"made": {"files": ["some.hdf5"]}}})
+    jobs = project.jobs("results/own/sources/made/index.json")
+    assert jobs == Counter(convert_dataset=1, record_source=1, index_source=1)
     project.configure(CONFIG)

@@ -21,7 +21,7 @@ from policylens.project.checks import check_files, naming, require
 from policylens.project.circuits import circuit_settings
 from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
-from policylens.project.datasets import check_dataset
+from policylens.project.datasets import check_dataset, check_made
 from policylens.project.demonstrations import dataset_settings, demonstrations_settings
 from policylens.project.directions import check_directions, direction_settings, with_sites
 from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
@@ -216,6 +216,7 @@ class Config:
             self.policies = {name: PolicyBlock(name, block, self.seed) for name, block in raw["policies"].items()}
             for policy in self.policies.values():
                 _check_policy(policy)
+                check_made(policy.sources, self.datasets, policy.where)
         except UserError as error:
             message = str(error)
             raise UserError(message if message.startswith(source) else f"{source}: {message}") from None

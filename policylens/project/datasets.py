@@ -5,7 +5,7 @@ Free of heavy imports: what only parquet files tell (tasks, episodes) is checked
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from policylens.datasets.info import read_info
 from policylens.datasets.location import INFO, folder_of
 from policylens.datasets.naming import array_names
 from policylens.errors import UserError
+from policylens.project.known import known
 
 RECORD = "policylens.json"
 META = ("*.json", "*.jsonl", "tasks.parquet", "episodes/**/*.parquet")
@@ -39,6 +40,22 @@ def check_dataset(block: Mapping[str, Any], where: str) -> None:
     episodes = min(len(own.get("episodes", range(info.total_episodes))), info.total_episodes)
     if block["parts"] > episodes:
         raise UserError(f"{where}: {block['parts']} parts cannot hold {episodes} whole episodes")
+
+
+def check_made(sources: Mapping[str, Mapping[str, Any]], datasets: Iterable[str], where: str) -> None:
+    """UserError for a source of a dataset below results/ that no block of `datasets` makes.
+
+    sources: name -> block. datasets: names of the blocks.
+    """
+    for name, block in sources.items():
+        root = block.get("dataset", {}).get("root")
+        parts = Path(root).parts if root is not None and is_built(Path(root)) else ()
+        if not parts:
+            continue
+        place = f"{where}.sources.{name}.dataset.root"
+        if len(parts) != 3 or parts[1] != "datasets":
+            raise UserError(f"{place}: {root} is no dataset that the workflow makes; those are results/datasets/NAME")
+        known(parts[2], datasets, place, "block of datasets")
 
 
 def meta_files(own: Mapping[str, Any]) -> list[str]:
