@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import clear_line, make_small, observations, refused, run, run_here, script_command
 
 from policylens.capture.activations import write_capture
-from policylens.capture.batches import batches
+from policylens.capture.batches import batches_of_rows
 from policylens.capture.imports import import_rollout
 from policylens.capture.settings import SPLIT
 from policylens.capture.sources import write_source
@@ -385,10 +385,11 @@ def project(tmp_path_factory):
         return {name: known[name] for name in names}
 
     for part in parts:
-        rows = table.rows_of_part(part)
+        span = table.rows_of_part(part)
+        rows = np.arange(span.start, span.stop)
         coordinates = {name: table.array(name).read(rows) for name in ("episode", "step")}
         coordinates["split"] = (coordinates["episode"] % 3).astype(np.int8)
-        found = batches(table, policy.observations, rows, 64)
+        found = batches_of_rows(table, policy.observations, rows, 64)
         sites = ["first", "second"]
         write_capture(folder / f"{part}.zarr", policy, sites, found, coordinates, attributes=attributes)
         write_labels(labels / f"{part}.zarr", table, part, labeller, ["signs", "sum", "kind"], {}, {})

@@ -16,8 +16,8 @@ from policylens.capture.splits import write_splits
 from policylens.ffn.store import read_strengths
 from policylens.policies.checkpoint import write_checkpoint
 from policylens.policies.rollout import Rollout
-from policylens.policies.vla.prompts import encoded
 from policylens.project.ffn import PROBED, ffn_settings, part_of
+from policylens.stores.texts import encode_text
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "shared" / "assets" / "vla_steering" / "test_observation.npz"
 SITE = "language_1_ffn"
@@ -106,7 +106,7 @@ def test_an_observation_of_something_else_is_one_line(seven, tmp_path, capsys, c
         ({"wrist_image": None}, "no array 'wrist_image'"),
         ({"image": np.zeros((6, 8, 8, 3), np.float32)}, "images 'image' are torch.float32"),
         ({"state": np.zeros((6, 4), np.float32)}, "states 'state' are (1, 4); this policy's are (n, 7)"),
-        ({"instruction": np.stack([encoded("open the drawer " * 14)] * 6)}, "shorten the instruction"),
+        ({"instruction": np.stack([encode_text("open the drawer " * 14)] * 6)}, "shorten the instruction"),
     ],
 )
 def test_a_source_of_something_else_is_one_line(seven, tmp_path, capsys, changes, said):
@@ -114,7 +114,7 @@ def test_a_source_of_something_else_is_one_line(seven, tmp_path, capsys, changes
         "image": np.zeros((6, 8, 8, 3), np.uint8),
         "wrist_image": np.zeros((6, 8, 8, 3), np.uint8),
         "state": np.zeros((6, 7), np.float32),
-        "instruction": np.stack([encoded("open the drawer")] * 6),
+        "instruction": np.stack([encode_text("open the drawer")] * 6),
         "episode": np.repeat(np.arange(3), 2),
         "step": np.tile(np.arange(2, dtype=np.int32), 3),
     }

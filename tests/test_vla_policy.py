@@ -12,7 +12,7 @@ from policylens.errors import UserError
 from policylens.policies.editing import Edited, OnKinds
 from policylens.policies.protocol import of_kinds
 from policylens.policies.vla.policy import TrainingPass
-from policylens.policies.vla.prompts import encoded
+from policylens.stores.texts import encode_text
 
 KINDS = ("pi0", "pi05")
 
@@ -217,6 +217,6 @@ def test_bad_observations_are_one_line(made, name, change, said):
 
 def test_an_instruction_that_does_not_fit_is_one_line(made):
     taken = batch(2)
-    taken["instruction"][1] = encoded("open the drawer " * 14)
+    taken["instruction"][1] = encode_text("open the drawer " * 14)
     with pytest.raises(UserError, match=r"the prompt '.*' has .* tokens, the policy takes 40; shorten the instruction"):
         made.run(taken)

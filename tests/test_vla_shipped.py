@@ -1,6 +1,7 @@
 """The small pi0.5 that comes with the project: what its strength says, and that it loads where LeRobot is."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ def test_its_strength_is_of_these_weights_and_swapped_instructions_part():
 
 def test_it_is_small_and_its_size_is_what_the_docs_say():
     assert (FOLDER / "model.safetensors").stat().st_size < 5e6
+    tensors = json.loads((FOLDER / "policy.json").read_text())["weights"]["tensors"]
+    numbers = sum(math.prod(tensor["shape"]) for tensor in tensors.values())
+    assert f"{numbers:,} numbers" in (FOLDER.parents[3] / "docs" / "vla.md").read_text()
 
 
 def test_it_plans_for_what_it_is_told():
@@ -29,13 +33,13 @@ def test_it_plans_for_what_it_is_told():
     import torch
 
     from policylens.policies.registry import load_policy
-    from policylens.policies.vla.prompts import encoded
+    from policylens.stores.texts import encode_text
 
     policy = load_policy(FOLDER)
     texts = ("open the top drawer of the cabinet", "close the top drawer of the cabinet")
     pictures = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), dtype=np.uint8).repeat(2, axis=0)
     batch = {"image": pictures, "wrist_image": pictures, "state": np.zeros((2, 8), np.float32)}
-    batch["instruction"] = np.stack([encoded(text) for text in texts])
+    batch["instruction"] = np.stack([encode_text(text) for text in texts])
     with torch.inference_mode():
         plans = policy.run(batch).heads.actions
     assert float((plans[0] - plans[1]).abs().max()) > 0.05

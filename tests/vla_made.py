@@ -58,12 +58,12 @@ def weights(found: dict, seed: int = 0) -> dict:
 
 def batch(rows: int = 4, seed: int = 0, side: int = 64) -> dict[str, np.ndarray]:
     """Observations of random pixels, with two instructions by turns."""
-    from policylens.policies.vla.prompts import encoded
+    from policylens.stores.texts import encode_text
 
     rng = np.random.default_rng(seed)
     return {
         "image": rng.integers(0, 255, (rows, side, side, 3), dtype=np.uint8),
         "wrist_image": rng.integers(0, 255, (rows, side, side, 3), dtype=np.uint8),
         "state": rng.uniform(-1.2, 1, (rows, 8)).astype(np.float32),
-        "instruction": np.stack([encoded(TEXTS[row % 2]) for row in range(rows)]),
+        "instruction": np.stack([encode_text(TEXTS[row % 2]) for row in range(rows)]),
     }

@@ -156,7 +156,8 @@ def measure_token_fidelity(
         for start in range(0, len(frames.rows), FRAMES):
             piece = slice(start, start + FRAMES)
             batch, others = (read_batch(source, policy.observations, own[piece]) for own in (frames.rows, donors))
-            yield Frames(batch, others, activations[np.isin(frames.of_row, np.arange(len(frames.rows))[piece])])
+            first, last = np.searchsorted(frames.of_row, [start, start + FRAMES])
+            yield Frames(batch, others, activations[first:last])
 
     count = -(-len(frames.rows) // FRAMES)
     measured = token_fidelity_rows(policy, site, sae, progress(pieces(), count, "fidelity", "batches"), choice, mean)

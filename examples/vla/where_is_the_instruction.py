@@ -19,12 +19,12 @@ from policylens.console import main
 from policylens.policies.editing import OnKinds
 from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy
-from policylens.policies.vla.prompts import decoded, encoded
 from policylens.progress import progress
 from policylens.statistics.clusters import Clusters
 from policylens.statistics.intervals import bootstrap_ratio
 from policylens.statistics.resampling import Resampling
 from policylens.stores.tables import Table, open_table
+from policylens.stores.texts import decode_texts, encode_text
 
 CONTRARY = {"open": "close", "close": "open", "on": "off", "off": "on"}
 KINDS = ("language", "state", "image")
@@ -67,7 +67,10 @@ def contrary(text: str) -> str:
 def exchanged(policy: Policy, source: Table, rows: np.ndarray, sites: list[str]) -> dict:
     """How far plans move, (n,) float64: "whole", with the contrary instruction; (site, kind), with these exchanged."""
     batch = read_batch(source, policy.observations, rows)
-    other = {**batch, "instruction": np.stack([encoded(contrary(text)) for text in decoded(batch["instruction"])])}
+    other = {
+        **batch,
+        "instruction": np.stack([encode_text(contrary(text)) for text in decode_texts(batch["instruction"])]),
+    }
     with torch.inference_mode():
         own, theirs = policy.run(batch, read=sites), policy.run(other, read=sites)
         found = {"whole": own.heads.divergence(theirs.heads).double().numpy()}

@@ -21,14 +21,12 @@ def read_batch(source: Table, names: Iterable[str], rows: np.ndarray | slice) ->
 
 def batches_of_rows(source: Table, names: Iterable[str], rows: np.ndarray, size: int) -> Iterator[Batch]:
     """Consecutive batches of at most `size` of some rows of a source. rows: (n,) row numbers."""
-    names = list(names)
-    for start in range(0, len(rows), size):
-        yield read_batch(source, names, rows[start : start + size])
-
-
-def batches(source: Table, names: Iterable[str], rows: slice, size: int) -> Iterator[Batch]:
-    """Consecutive batches of at most `size` rows over a slice of a source."""
     columns = {name: source.array(name) for name in names}
-    for start in range(rows.start, rows.stop, size):
-        piece = slice(start, min(start + size, rows.stop))
+    for start in range(0, len(rows), size):
+        piece = _span(rows[start : start + size])
         yield {name: column.read(piece) for name, column in columns.items()}
+
+
+def _span(rows: np.ndarray) -> np.ndarray | slice:
+    """Neighbours in ascending order as a slice, which is read without being picked from; others as they are."""
+    return slice(int(rows[0]), int(rows[-1]) + 1) if (np.diff(rows) == 1).all() else rows

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from policylens.capture.frames import frames_of
 from policylens.errors import UserError
 from policylens.slices.concept_map import ConceptMap, Segment
 from policylens.stores.tables import Table
+from policylens.stores.texts import decode_texts
 
 TEXT = "instruction"
 """Array of a source: UTF-8 text of each row, padded with zeros."""
@@ -123,30 +125,13 @@ def texts_of_rows(capture: Table, source: Table | None, rows: np.ndarray) -> tup
     are no texts, where neither is known.
     """
     if source is not None and TEXT in source.names:
-        of_frame = _frames(source.coordinate("episode"), source.coordinate("step"))
-        wanted, back = np.unique(
-            np.stack([capture.coordinate("episode")[rows], capture.coordinate("step")[rows]]),
-            axis=1,
-            return_inverse=True,
-        )
-        try:
-            places = np.array([of_frame[tuple(frame)] for frame in wanted.T.tolist()], np.int64)
-        except KeyError as error:
-            raise UserError(f"{source.folder}: has no frame (episode, step) {error}; make the capture again") from None
-        spelt, codes = np.unique(source.array(TEXT).read(places), axis=0, return_inverse=True)
-        return codes.reshape(-1)[back.reshape(-1)], [_text(line) for line in spelt]
+        frames = frames_of(capture, source, rows)
+        spelt, codes = np.unique(source.array(TEXT).read(frames.rows), axis=0, return_inverse=True)
+        return codes.reshape(-1)[frames.of_row], decode_texts(spelt)
     if "task_index" in capture.names:
         tasks, codes = np.unique(capture.coordinate("task_index")[rows], return_inverse=True)
         return codes.reshape(-1), [f"task {task}" for task in tasks]
     return np.full(len(rows), -1, np.int64), []
-
-
-def _frames(episodes: np.ndarray, steps: np.ndarray) -> dict[tuple[int, int], int]:
-    return {frame: row for row, frame in enumerate(zip(episodes.tolist(), steps.tolist(), strict=True))}
-
-
-def _text(line: np.ndarray) -> str:
-    return bytes(line.astype(np.uint8)).rstrip(b"\0").decode("utf-8", "replace")
 
 
 def check_instructions(concepts: ConceptMap, codes: Mapping[str, np.ndarray], texts: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 from policylens.policies.protocol import Policy
 from policylens.policies.rollout import Rollout
 from policylens.policies.vla.play import Played, PlaySettings, play
-from policylens.policies.vla.prompts import encoded
+from policylens.stores.texts import encode_text
 
 
 def rollout(
@@ -44,7 +44,7 @@ AT_ONCE = 64
 
 def _rollout(number: int, task: int, played: Played) -> Rollout:
     columns, length = played.arrays(), played.length
-    instruction = np.tile(encoded(played.task.instruction), (length, 1))
+    instruction = np.tile(encode_text(played.task.instruction), (length, 1))
     pair = int.from_bytes(played.task.pair.name.encode()[:4], "little")
     return Rollout(
         steps={

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policylens.errors import UserError
-from policylens.policies.vla.libero.orientation import upright
-from policylens.policies.vla.libero.tasks import TASKS
+from policylens.policies.vla.libero.reading import Frames as Recorded
+from policylens.policies.vla.libero.reading import open_file
+from policylens.policies.vla.libero.tasks import TASKS, task
 from policylens.policies.vla.play import Played
 
 SLUGS = sorted(TASKS)
-CAMERA_KEYS = {"image": "agentview_rgb", "wrist_image": "eye_in_hand_rgb"}
 
 
 def fields(size: int) -> dict[str, tuple[type, tuple[int, ...]]]:
@@ -73,35 +72,19 @@ def of_demonstrations(index: Path, size: int) -> list[dict[str, NDArray]]:
     A frame pairs what was seen after a step with what the expert wanted next. Raises UserError for files without
     the expert's actions or with pictures of another size.
     """
-    import h5py
-
     parts = []
     for path in sorted(Path(index).parent.glob("*.hdf5")):
-        with h5py.File(path, "r") as file:
-            data = file["data"]
-            slug = _slug(path, json.loads(data.attrs["problem_info"])["language_instruction"])
-            for name in sorted(data, key=lambda name: int(name.rpartition("_")[2])):
-                parts.append(_part(path, data[name], SLUGS.index(slug), size))
+        with open_file(path) as file:
+            number = SLUGS.index(task(file.instruction).slug)
+            parts += [_part(path, file.frames(demo, actions="expert_actions"), number, size) for demo in file.demos]
     if not parts:
         raise UserError(f"{index}: there are no demonstrations beside it; build it first")
     return parts
 
 
-def _slug(path: Path, instruction: str) -> str:
-    for slug, task in TASKS.items():
-        if task.instruction == instruction:
-            return slug
-    raise UserError(f"{path}: has the instruction {instruction!r}, which is none of the simulator's tasks")
-
-
-def _part(path: Path, demo: object, task: int, size: int) -> dict[str, NDArray]:
-    if "expert_actions" not in demo:
-        raise UserError(f"{path}: has no expert_actions; only demonstrations recorded here teach a policy")
-    seen = demo["obs"]
-    part = {name: upright(seen[key][:-1]) for name, key in CAMERA_KEYS.items()}
-    if part["image"].shape[1:3] != (size, size):
-        have = part["image"].shape[1]
-        raise UserError(f"{path}: its pictures are {have} pixels wide, the training's settings say {size}")
-    part["state"] = np.concatenate([seen["ee_states"][:-1], seen["gripper_states"][:-1]], axis=1)
-    part["taught"] = demo["expert_actions"][1:]
-    return {**part, "task": np.full(len(part["taught"]), task, np.int32)}
+def _part(path: Path, found: Recorded, number: int, size: int) -> dict[str, NDArray]:
+    have = found.image.shape[1:3]
+    if have != (size, size):
+        raise UserError(f"{path}: its pictures are {have[1]} pixels wide, the training's settings say {size}")
+    columns = {name: getattr(found, name) for name in ("image", "wrist_image", "state")}
+    return {**columns, "taught": found.action, "task": np.full(len(found.action), number, np.int32)}

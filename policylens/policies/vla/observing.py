@@ -11,7 +11,7 @@ from torch import Tensor
 
 from policylens.errors import UserError
 from policylens.policies.protocol import Batch
-from policylens.policies.vla.prompts import decoded
+from policylens.stores.texts import decode_texts
 
 
 def pictures(batch: Batch, cameras: Sequence[str], side: int, device: torch.device, rows: int) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ def instructions(batch: Batch, rows: int) -> list[str]:
             f"texts 'instruction' are {found.dtype} {found.shape}; they must be ({rows}, bytes) uint8, UTF-8 padded "
             "with zeros"
         )
-    return decoded(found)
+    return decode_texts(found)
 
 
 def noise_of(states: Tensor, chunk: int, width: int) -> Tensor:

@@ -22,7 +22,7 @@ from policylens.policies.vla.libero.episode import Episode
 from policylens.policies.vla.libero.expert import expert
 from policylens.policies.vla.libero.tasks import PAIRS, TASKS, Task
 from policylens.policies.vla.normalisation import Normalisation
-from policylens.policies.vla.prompts import encoded
+from policylens.stores.texts import encode_text
 
 PURPOSES = ("demonstrations", "rollout", "returns", "strength", "training")
 _APART = 1_000_000
@@ -98,11 +98,6 @@ class Played:
         return {name: np.stack(values) for name, values in self.columns.items()}
 
 
-def other(task: Task) -> Task:
-    """The task of the same pair that asks for the contrary."""
-    return next(one for one in TASKS.values() if one.pair is task.pair and one is not task)
-
-
 _simulators: dict[tuple[int, str, str | None], Episode] = {}
 """Building a scene takes seconds: a process keeps its own. There is one at a time (libero/episode.py)."""
 
@@ -163,13 +158,8 @@ def play(
                 found.columns.setdefault(name, []).append(value)
             observation = episode.step(action)
             _judge(found, episode, task)
-        found.moved = (episode.simulator.joint() - start) * direction(task)
+        found.moved = (episode.simulator.joint() - start) * task.sign
         yield found
-
-
-def direction(task: Task) -> float:
-    """The sign of the joint's motion that the task asks for: drawers open and knobs close towards negative numbers."""
-    return -1.0 if task.instruction.split()[0] == "open" or " off " in f" {task.instruction} " else 1.0
 
 
 def _over(found: Played, settings: PlaySettings) -> bool:
@@ -179,7 +169,7 @@ def _over(found: Played, settings: PlaySettings) -> bool:
 def _judge(found: Played, episode: Episode, task: Task) -> None:
     if found.fulfilled is None and episode.success(task):
         found.fulfilled = found.length
-    if found.undone is None and episode.success(other(task)):
+    if found.undone is None and episode.success(task.contrary):
         found.undone = found.length
 
 
@@ -194,7 +184,7 @@ def _planned(
     architecture = policy.record["architecture"]
     noise = flow.standard_normal((1, architecture["chunk"], architecture["max_action"]), dtype=np.float32)
     batch = {name: np.asarray(value)[None] for name, value in observation.items() if name != "instruction"}
-    batch |= {"instruction": encoded(observation["instruction"])[None], "noise": noise}
+    batch |= {"instruction": encode_text(observation["instruction"])[None], "noise": noise}
     with torch.inference_mode():
         heads = policy.run(batch).heads
         if reference is not None:

@@ -24,7 +24,7 @@ from policylens.policies.vla.layers import Block, key_mask, own_mask
 from policylens.policies.vla.network import loaded_network
 from policylens.policies.vla.normalisation import Normalisation
 from policylens.policies.vla.observing import instructions, noise_of, pictures, states
-from policylens.policies.vla.prompts import Prompts
+from policylens.policies.vla.prompts import Prompt, Prompts
 
 IMAGE, STATE, ACTION = (TOKEN_KINDS.index(name) for name in ("image", "state", "action"))
 
@@ -77,9 +77,8 @@ class VLAPolicy(Policy):
     def begin(self, batch: Batch, state: Any) -> Carry:
         """Images, prompt, state and noise on the policy's device."""
         found = self.architecture
-        given = states(batch, found["state"])
+        given, prompt = self._prompt(batch)
         normalised = self.normalised["state"](given)
-        prompt = self.prompts(instructions(batch, len(given)), normalised.numpy())
         noise = batch.get("noise")
         noise = noise_of(given, found["chunk"], found["max_action"]) if noise is None else torch.as_tensor(noise)
         padded = functional.pad(normalised, (0, found["max_state"] - found["state"]))
@@ -90,6 +89,11 @@ class VLAPolicy(Policy):
             "state": padded.to(self.device),
             "noisy": noise.to(self.device, torch.float32),
         }
+
+    def _prompt(self, batch: Batch) -> tuple[Tensor, Prompt]:
+        """The batch's states, in their own units, and the prompts that they are written into."""
+        given = states(batch, self.architecture["state"])
+        return given, self.prompts(instructions(batch, len(given)), self.normalised["state"](given).numpy())
 
     def finish(self, carry: Carry) -> tuple[Flow, None, None]:
         """The plan that the last denoising step arrives at; there is no value."""
@@ -116,7 +120,7 @@ class VLAPolicy(Policy):
         """(n, tokens) which positions of the language model are no padding; all of the expert's count."""
         if not site.startswith("language"):
             return None
-        kinds = self.begin(batch, None)["prompt_kinds"]
+        kinds = torch.from_numpy(self._prompt(batch)[1].kinds).to(self.device)
         seen = len(self.architecture["cameras"]) * image_tokens(self.architecture)
         return functional.pad(kinds >= 0, (seen, 0), value=True)
 
@@ -149,16 +153,9 @@ class VLAPolicy(Policy):
         words = torch.where(carry["prompt_kinds"] >= 0, carry["ids"], -1)
         ids = torch.cat([torch.full(seen, -1, device=self.device), words], dim=1)
         valid = kinds >= 0
-        return {
-            "stream": stream,
-            "prefix": Tokens(kinds, ids),
-            "valid": valid,
-            "positions": valid.cumsum(1) - 1,
-            "seen": {},
-            "state": carry["state"],
-            "noisy": carry["noisy"],
-            **{name: carry[name] for name in ("time",) if name in carry},
-        }
+        rest = {name: value for name, value in carry.items() if name not in ("images", "ids", "prompt_kinds")}
+        prefix = {"prefix": Tokens(kinds, ids), "valid": valid, "positions": valid.cumsum(1) - 1, "seen": {}}
+        return {**rest, **prefix, "stream": stream}
 
     def _hidden(self, block: Block, number: str, carry: Carry) -> Carry:
         rest = {name: value for name, value in carry.items() if name != "stream"}

@@ -98,16 +98,3 @@ def of_name(name: str) -> Any:
     if not found.is_fast:
         raise UserError(f"{name}: its tokenizer.json is missing, and its slow form does not tell where tokens stand")
     return found
-
-
-def decoded(instructions: np.ndarray) -> list[str]:
-    """Texts of rows of UTF-8 bytes, (n, bytes) uint8 padded with zeros."""
-    return [bytes(row).rstrip(b"\0").decode("utf-8", errors="replace") for row in np.asarray(instructions, np.uint8)]
-
-
-def encoded(text: str, length: int = 256) -> np.ndarray:
-    """A text as a row of UTF-8 bytes, (length,) uint8; UserError if it is longer."""
-    raw = text.encode("utf-8")
-    if len(raw) > length:
-        raise UserError(f"the instruction {text[:60]!r}... has {len(raw)} bytes, sources hold {length}")
-    return np.frombuffer(raw.ljust(length, b"\0"), np.uint8).copy()

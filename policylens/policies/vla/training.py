@@ -162,12 +162,19 @@ class Learner:
         return self.policy.network.forward(images, seen, self.ids[rows], self.valid[rows], actions, noise, time)
 
 
-def train(settings: Mapping[str, Any], folder: Path, seed: int, progress: Callable[[str], None] = print) -> None:
+def train(
+    settings: Mapping[str, Any],
+    folder: Path,
+    seed: int,
+    progress: Callable[[str], None] = print,
+    stop_after: int | None = None,
+) -> None:
     """Train a pi0.5 and write its checkpoints, a log, and the state to resume from into the folder.
 
-    settings: see TrainingSettings. Raises UserError for settings that are unknown, and demonstrations that do not fit.
+    settings: see TrainingSettings. stop_after: end the call after this iteration although the run is longer.
+    Raises UserError for settings that are unknown, and demonstrations that do not fit.
     """
     wanted = TrainingSettings.from_mapping(settings)
     if not wanted.demonstrations:
         raise UserError("training settings lack `demonstrations`: the index.json of what is to be imitated")
-    go_on(_Run(wanted, seed), folder, progress)
+    go_on(_Run(wanted, seed), Path(folder), progress, stop_after)

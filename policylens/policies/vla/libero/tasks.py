@@ -27,7 +27,7 @@ class Pair:
 
     fixture, joint: the MuJoCo names (LIBERO's) of the thing and of its joint that both tasks move.
     start: between which positions of the joint (metres, or radians) episodes start, uniformly.
-    instructions: of the two tasks.
+    instructions: of the two tasks. sign: which way the first one moves the joint, 1 or -1; the second one goes back.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Pair:
     joint: str
     start: tuple[float, float]
     instructions: tuple[str, str]
+    sign: float
 
 
 PAIRS = {
@@ -46,6 +47,7 @@ PAIRS = {
             "wooden_cabinet_1_top_level",
             (-0.10, -0.06),  # LIBERO: open below -0.14 m, closed above 0
             ("open the top drawer of the cabinet", "close the top drawer of the cabinet"),
+            -1.0,
         ),
         Pair(
             "stove",
@@ -53,6 +55,7 @@ PAIRS = {
             "flat_stove_1_button",
             (0.20, 0.30),  # LIBERO: on from 0.5 rad, off below 0
             ("turn on the stove", "turn off the stove"),
+            1.0,
         ),
     )
 }
@@ -69,6 +72,17 @@ class Task:
     def slug(self) -> str:
         """The instruction as a part of a path."""
         return slug(self.instruction)
+
+    @property
+    def contrary(self) -> Task:
+        """The other task of its pair."""
+        first, second = self.pair.instructions
+        return Task(second if self.instruction == first else first, self.pair)
+
+    @property
+    def sign(self) -> float:
+        """Which way it moves the pair's joint, 1 or -1."""
+        return self.pair.sign if self.instruction == self.pair.instructions[0] else -self.pair.sign
 
     @property
     def bddl(self) -> Path:
