@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support import as_word, clear_line, make_small, refused, run, run_script, script_command, tree
 
 from policylens.capture.activations import write_capture
-from policylens.capture.batches import batches
+from policylens.capture.batches import batches_of_rows
 from policylens.evaluation.fidelity import EDITS, Piece, fidelity_rows, other_episodes, summarise
 from policylens.evaluation.reconstruction import core_metrics, dead, density, row_table
 from policylens.evaluation.report import sae_report
@@ -376,7 +376,7 @@ def captured(tmp_path_factory):
         rows = source.rows_of_part(part)
         coordinates = {name: source.array(name).read(rows) for name in ("episode", "step")}
         coordinates["split"] = (coordinates["episode"] % 2 * SPLITS.index("test")).astype(np.int8)
-        found = batches(source, policy.observations, rows, 64)
+        found = batches_of_rows(source, policy.observations, rows, 64)
         write_capture(folder / f"{part}.zarr", policy, ["second"], found, coordinates, attributes=attributes)
     write_index(folder, source.parts)
     return small, folder
