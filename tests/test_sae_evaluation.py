@@ -376,7 +376,7 @@ def captured(tmp_path_factory):
         rows = source.rows_of_part(part)
         coordinates = {name: source.array(name).read(rows) for name in ("episode", "step")}
         coordinates["split"] = (coordinates["episode"] % 2 * SPLITS.index("test")).astype(np.int8)
-        found = batches_of_rows(source, policy.observations, rows, 64)
+        found = batches_of_rows(source, policy.observations, np.r_[rows], 64)
         write_capture(folder / f"{part}.zarr", policy, ["second"], found, coordinates, attributes=attributes)
     write_index(folder, source.parts)
     return small, folder

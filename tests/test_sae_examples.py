@@ -166,7 +166,7 @@ def small(tmp_path_factory):
     for part in source.parts:
         rows = source.rows_of_part(part)
         coordinates = {name: source.array(name).read(rows) for name in ("episode", "step", "split")}
-        given = batches_of_rows(source, policy.observations, rows, 64)
+        given = batches_of_rows(source, policy.observations, np.r_[rows], 64)
         write_capture(capture / f"{part}.zarr", policy, ["second"], given, coordinates, batch_rows=64)
     write_index(capture, source.parts)
     save_sae(small.run / "sae", made(directions(12, 8), threshold=0.1))
