@@ -8,7 +8,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 REPORT := results/report.html
 SNAKEMAKE := envs/run workflow snakemake
 
-.PHONY: demo demo-franka demo-vla reproduce-franka reproduce-vla test test-all lint format figures benchmark
+.PHONY: demo demo-franka demo-vla reproduce-franka reproduce-vla test test-all lint format figures figures-vla benchmark
 
 demo:
 	@envs/run core true & envs/run workflow true; wait $$!
@@ -104,6 +104,20 @@ figures: demo
 	@cp $(SAE)/architectures/block_2/evaluation/pareto.png docs/images/pareto.png
 	@cp $(SAE)/learning_rate/block_2/evaluation/learning_rate.png docs/images/learning_rate.png
 	@cp $(SAE)/concepts/block_2/evaluation/concepts.png docs/images/concepts.png
+
+# Those of docs/vla.md and the catalogue of contrasts. Needs LIBERO's meshes (docs/libero.md) and some hours on few cores.
+VLA := results/pi05/final
+figures-vla:
+	@envs/run core true & envs/run workflow true & envs/run vla true; wait
+	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- results/pi05/contrasts/catalog.json \
+	    $(foreach block,instructions pictures decision,$(VLA)/directions/$(block)/index.json) \
+	    $(foreach block,drawer drawer_words clusters,$(VLA)/steering/$(block)/index.json) $(VLA)/strength/standard/strength.json
+	@envs/run core python examples/vla/task_pictures.py --source results/pi05/sources/demos --figure docs/images/vla_tasks.png
+	@envs/run vla python examples/vla/where_is_the_instruction.py --checkpoint data/checkpoints/pi05/final \
+	    --source results/pi05/sources/demos --figure docs/images/vla_where.png
+	@cp $(VLA)/directions/pictures/cosines.png docs/images/vla_cosines.png
+	@cp $(VLA)/steering/drawer/frontier.png docs/images/vla_steering.png
+	@cp results/pi05/contrasts/catalog.md docs/contrast_catalog.md
 
 benchmark:
 	@envs/run core python benchmarks/capture.py

@@ -301,7 +301,7 @@ def test_built_twice_the_same_and_with_its_catalogue(source, tmp_path, monkeypat
     table = Path("catalog.md").read_text()
     assert "| drawer | open the drawer / close the drawer | drawer |" in table
     assert "20% (6 to 51%)" in table
-    assert "`results/own/trained/slices/words/index.json`" in table
+    assert "`words` of trained" in table
 
 
 # Published manifests taken over

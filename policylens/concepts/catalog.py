@@ -92,8 +92,15 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         f"{entry['array']}[{entry['axis']}], {rule}{', held out' if entry['held_out'] else ''}",
         f"{entry['effect_size']:.2f} ({interval}; p {entry['p']:.2g})",
         " / ".join(other),
-        ", ".join(f"`{path}`" for path in entry["slices"]) or "none",
+        _slices(entry["slices"]),
     ]
+
+
+def _slices(paths: Sequence[str]) -> str:
+    """Index files as text: names of slices and the checkpoints that they are of; `.../{checkpoint}/slices/{name}/...`."""
+    places = [Path(path).parts[-5:-1] for path in paths]
+    names, checkpoints = (dict.fromkeys(place[at] for place in places) for at in (3, 1))
+    return f"{', '.join(f'`{name}`' for name in names)} of {', '.join(checkpoints)}" if paths else "none"
 
 
 def _plain(text: str) -> str:
