@@ -97,7 +97,7 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _slices(paths: Sequence[str]) -> str:
-    """Index files as text: names of slices and the checkpoints that they are of; `.../{checkpoint}/slices/{name}/...`."""
+    """Index files as text: slices, and the checkpoints they are of; `.../{checkpoint}/slices/{name}/...`."""
     places = [Path(path).parts[-5:-1] for path in paths]
     names, checkpoints = (dict.fromkeys(place[at] for place in places) for at in (3, 1))
     return f"{', '.join(f'`{name}`' for name in names)} of {', '.join(checkpoints)}" if paths else "none"
