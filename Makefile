@@ -111,7 +111,7 @@ figures-vla:
 	@envs/run core true & envs/run workflow true & envs/run vla true; wait
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host -- results/pi05/contrasts/catalog.json \
 	    $(foreach block,instructions pictures decision,$(VLA)/directions/$(block)/index.json) \
-	    $(foreach block,drawer drawer_words clusters,$(VLA)/steering/$(block)/index.json) $(VLA)/strength/standard/strength.json
+	    $(foreach block,drawer drawer_latent drawer_words clusters,$(VLA)/steering/$(block)/index.json) $(VLA)/strength/standard/strength.json
 	@envs/run core python examples/vla/task_pictures.py --source results/pi05/sources/demos --figure docs/images/vla_tasks.png
 	@envs/run vla python examples/vla/where_is_the_instruction.py --checkpoint data/checkpoints/pi05/final \
 	    --source results/pi05/sources/demos --figure docs/images/vla_where.png
