@@ -67,6 +67,7 @@ class PolicyBlock:
             raise UserError(f"{self.where}: this name is taken by a folder of results/; choose another")
         self.family: Family = registry.family(block["family"])
         self.checkpoints = _checkpoints(block["checkpoints"], f"{self.where}.checkpoints")
+        self._foreign: dict[Path, Mapping[str, Any]] = {}  # architectures of checkpoints that are not ours, once read
         self.sources = {key: source_settings(value, seed) for key, value in block.get("sources", {}).items()}
         self.labels = dict(block.get("labels", {}))
         self.contrasts = {key: contrast_settings(value, seed) for key, value in block.get("contrasts", {}).items()}
@@ -119,7 +120,7 @@ class PolicyBlock:
         return None if record is None else {site.name: site for site in self.family.sites(record)}
 
     def _record(self, checkpoint: Checkpoint, imported: Path) -> Mapping[str, Any] | None:
-        """Enough of a checkpoint's policy.json: from its own folder, its options, or an import of the same address."""
+        """Enough of a checkpoint's policy.json: from its folder, its options, or an import of the same address."""
         if checkpoint.path is None:
             return None
         if is_hub_address(checkpoint.path):
@@ -130,7 +131,9 @@ class PolicyBlock:
             return record if same == (address.repo, address.revision, address.path) else None
         record = self._read_record(Path(checkpoint.path) / "policy.json")
         if record is None and self.family.architecture is not None:
-            return {"architecture": self.family.architecture(checkpoint.options)}
+            if imported not in self._foreign:
+                self._foreign[imported] = self.family.architecture(Path(checkpoint.path), checkpoint.options)
+            return {"architecture": self._foreign[imported]}
         return record
 
     def _read_record(self, path: Path) -> Mapping[str, Any] | None:
