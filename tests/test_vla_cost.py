@@ -4,6 +4,7 @@ import pytest
 import vla_made
 
 from policylens.errors import UserError
+from policylens.policies.sites import DENOISED_TOKEN
 from policylens.policies.vla.cost import PARTS, pass_flops, stages_of, vision_flops
 
 REAL = {
@@ -52,10 +53,13 @@ def test_every_stop_costs_what_torch_counts(kind):
     rows, policy = 2, vla_made.policy(kind)
     taken = vla_made.batch(rows)
     assert {stage.site for stage in stages_of(policy.architecture)} == {*policy.sites, ""}
-    for stop in [*policy.sites, None]:
+    early = [
+        (site.name, times) for site in policy.sites.values() if site.row_space == DENOISED_TOKEN for times in (1, 2)
+    ]
+    for stop, times in [*((site, None) for site in (*policy.sites, None)), *early]:
         # Attention in one kernel is not counted on every device, attention as two products is.
         with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
-            policy.run(taken, stop_after=stop)
-        found = pass_flops(policy.architecture, stop)
+            policy.run(taken, stop_after=stop, times=times)
+        found = pass_flops(policy.architecture, stop, times)
         assert set(found) == set(PARTS)
-        assert rows * sum(found.values()) == counted.get_total_flops(), stop
+        assert rows * sum(found.values()) == counted.get_total_flops(), (stop, times)

@@ -24,8 +24,12 @@ class StageCost(NamedTuple):
     flops: int
 
 
-def pass_flops(architecture: Mapping[str, Any], stop_after: str | None = None) -> dict[str, int]:
+def pass_flops(
+    architecture: Mapping[str, Any], stop_after: str | None = None, times: int | None = None
+) -> dict[str, int]:
     """Operations per frame of a whole pass, or of one that stops after a site, by part of the network.
+
+    times: how often the site is computed, of those that are at every denoising step; as often as there is if None.
 
     The vision tower is apart because its numbers are float32 whatever the precision of the rest. UserError for a site
     that there is not.
@@ -35,7 +39,7 @@ def pass_flops(architecture: Mapping[str, Any], stop_after: str | None = None) -
         places = [place for place, stage in enumerate(stages) if stage.site == stop_after]
         if not places:
             raise UserError(f"the policy has no site {stop_after!r}")
-        stages = stages[: places[-1] + 1]
+        stages = stages[: places[-1 if times is None else times - 1] + 1]
     return {part: sum(stage.flops for stage in stages if stage.part == part) for part in PARTS}
 
 
