@@ -503,6 +503,9 @@ FAULTS = [
     # slices and directions
     (f"{MOVES}.capture", "dem", f"{MOVES}: there is no capture 'dem'; did you mean 'demo'?"),
     (f"{MOVES}.concept_map", "no.json", f"{MOVES}: there is no file no.json"),
+    (f"{MOVES}.denoise", 0, "the site 'block_1' of the capture 'demo' is computed once"),
+    (f"{MOVES}.denoise", [], "denoise is the number of a denoising step, from 0, or a list of such"),
+    (f"{MOVES}.denoise", -1, "denoise is the number of a denoising step, from 0, or a list of such"),
     (f"{MOVES}.contrast", "sides", "a slice's concepts come from a contrast or from a concept_map"),
     (f"{MOVES}.site", "block_1", "a slice is of a capture; or has site and import"),
     (f"{MOVES}.kinds", [], f"{MOVES}.kinds"),

@@ -15,7 +15,7 @@ from policylens.capture.activations import STORAGE, check_sites, pieces, shard_b
 from policylens.capture.space import check_space
 from policylens.errors import UserError
 from policylens.policies.protocol import Batch, Policy, Tokens, of_kinds
-from policylens.policies.sites import TOKEN_KINDS, Site
+from policylens.policies.sites import TOKEN_KINDS, Site, is_denoised
 from policylens.progress import progress
 from policylens.stores.store import Group, StoreWriter
 
@@ -57,11 +57,6 @@ class Choice:
     def times(self, site: Site) -> int | None:
         """How many denoising steps a pass has to go through at a site; None where it has none."""
         return self.steps(site.inner[0][1])[-1] + 1 if is_denoised(site) else None
-
-
-def is_denoised(site: Site) -> bool:
-    """Whether a site is computed at every denoising step."""
-    return "denoise" in site.row_space.coordinates
 
 
 def is_of_tokens(site: Site) -> bool:
