@@ -12,6 +12,7 @@ from policylens.capture.batches import read_batch
 from policylens.capture.frames import frames_of
 from policylens.capture.tokens import Choice
 from policylens.console import main
+from policylens.devices import device
 from policylens.evaluation.concepts import Options, Site, check_same_rows, concept_report
 from policylens.evaluation.fidelity import Piece, fidelity_rows, other_episodes, summarise
 from policylens.evaluation.reconstruction import row_table
@@ -78,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=0, help="whole episodes of at most so many rows; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="metrics.json to write")
     arguments = parser.parse_args()
     if (arguments.checkpoint is None) != (arguments.source is None):

@@ -10,6 +10,7 @@ import torch
 from policylens.capture.batches import read_batch
 from policylens.capture.taking import check_takes
 from policylens.console import main
+from policylens.devices import device
 from policylens.ffn.observations import file_batches, source_batches
 from policylens.ffn.patterns import limited, matching
 from policylens.ffn.probe import Coordinates, check_units, probe
@@ -62,7 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", type=Path, help="folder of the source; none where the block names files")
     parser.add_argument("--block", required=True, type=json.loads, help="JSON: what of the config's block is of this")
     parser.add_argument("--seed", type=int, default=0, help="of the rows that are drawn")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument(
         "--batch-rows", type=int, default=4096, help="rows per forward pass, where the block does not say"
     )

@@ -19,6 +19,7 @@ from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.analysis_checks import check_circuit, check_correlation, check_intervention, check_steering
 from policylens.project.checks import check_files, naming, require
 from policylens.project.circuits import circuit_settings
+from policylens.project.compute import compute_settings
 from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
 from policylens.project.datasets import check_dataset, check_made
@@ -205,7 +206,7 @@ class Config:
         check_against("config", raw, source)
         self.source = source
         self.seed = raw.get("seed", 0)
-        self.compute = {"device": "cpu", "batch_rows": 4096, **raw.get("compute", {})}
+        self.compute = compute_settings(raw.get("compute", {}), source)
         self.resources: dict[str, dict[str, int]] = dict(raw.get("resources", {}))
         self.demo: list[str] = list(raw.get("demo", []))
         try:
