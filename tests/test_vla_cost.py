@@ -27,12 +27,12 @@ def test_the_published_network_by_hand():
     tower = 27 * (4 * 2 * 256 * 1152 * 1152 + 2 * 2 * 256 * 256 * 1152 + 2 * 2 * 256 * 1152 * 4304)
     assert vision_flops(REAL) == patches + tower + 2 * 256 * 1152 * 2048
     queries_and_output, keys_and_values = 2 * 2 * 712 * 2048 * 2048, 2 * 2 * 712 * 2048 * 256
-    attention, angles, feed_forward = 2 * 2 * 712 * 712 * 2048, 712 * 256, 3 * 2 * 712 * 2048 * 16384
-    layer = queries_and_output + keys_and_values + attention + angles + feed_forward
-    assert pass_flops(REAL)["language"] == 18 * layer
-    assert pass_flops(REAL, "language_12")["language"] == 13 * layer
-    assert pass_flops(REAL, "language_12_ffn")["language"] == 13 * layer - 2 * 712 * 2048 * 16384
-    own = 2 * 2 * 50 * 1024 * 2048 + 2 * 2 * 50 * 1024 * 256 + 2 * 2 * 50 * 762 * 2048 + 50 * 256
+    attention, angles, feed_forward = 2 * 2 * 712 * 712 * 2048, (712 + 50) * 256, 3 * 2 * 712 * 2048 * 16384
+    layer = queries_and_output + keys_and_values + attention + feed_forward
+    assert pass_flops(REAL)["language"] == angles + 18 * layer
+    assert pass_flops(REAL, "language_12")["language"] == angles + 13 * layer
+    assert pass_flops(REAL, "language_12_ffn")["language"] == angles + 13 * layer - 2 * 712 * 2048 * 16384
+    own = 2 * 2 * 50 * 1024 * 2048 + 2 * 2 * 50 * 1024 * 256 + 2 * 2 * 50 * 762 * 2048
     own += 3 * 2 * 50 * 1024 * 4096 + 2 * 6 * 1024 * 1024
     around = 3 * 2 * 50 * 32 * 1024 + 4 * 1024 * 1024 + 6 * 1024 * 1024
     assert pass_flops(REAL)["expert"] == 10 * (18 * own + around)

@@ -231,3 +231,14 @@ def test_the_first_denoising_steps_are_the_same_to_the_bit(made):
             found = made.run(taken, read=[site], stop_after=site, times=times)
             assert found.heads is None
             assert torch.equal(found.reads[site], whole[:, :times])
+
+
+def test_angles_are_made_once_for_all_layers_and_steps(made):
+    """Of the prefix and of the suffix, not in every layer."""
+    calls = []
+    handle = made.language.rotary_emb.register_forward_hook(lambda module, args, out: calls.append(args[1].shape))
+    with torch.inference_mode():
+        made.run(batch(2))
+    handle.remove()
+    suffix = 5 + (made.architecture["kind"] == "pi0")
+    assert calls == [(2, 2 * 16 + 40), (2, suffix)]

@@ -48,6 +48,8 @@ def stages_of(architecture: Mapping[str, Any]) -> Iterator[StageCost]:
     found = architecture
     prefix, depth = prefix_tokens(found), found["language"]["depth"]
     yield StageCost("language_embed", "vision", len(found["cameras"]) * vision_flops(found))
+    angles = (prefix + suffix_tokens(found)) * found["language"]["head_dim"]
+    yield StageCost("language_embed", "language", angles)
     for layer in range(depth):
         yield from _layer("language", layer, found, prefix, prefix)
     for step in range(found["denoising_steps"]):
@@ -72,10 +74,9 @@ def _layer(stream: str, layer: int, found: Mapping[str, Any], tokens: int, keys:
     width, hidden, head = own["width"], own["hidden"], own["head_dim"]
     projections = 2 * tokens * width * head * (2 * HEADS + 2 * own["kv_heads"])
     attention = 4 * tokens * keys * head * HEADS
-    angles = tokens * head
     adaptive = 2 * _adaptive(found) if stream == "expert" else 0
     read = 2 * 2 * tokens * width * hidden
-    yield StageCost(f"{stream}_{layer}_ffn", stream, projections + attention + angles + adaptive + read)
+    yield StageCost(f"{stream}_{layer}_ffn", stream, projections + attention + adaptive + read)
     yield StageCost(f"{stream}_{layer}", stream, 2 * tokens * hidden * width)
 
 
