@@ -28,6 +28,7 @@ from policylens.project.directions import check_directions, direction_settings, 
 from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
 from policylens.project.interventions import intervention_settings
 from policylens.project.known import known as _known
+from policylens.project.site_ranges import with_spelt_sites
 from policylens.project.slices import check_slice
 from policylens.project.steering import steering_settings
 from policylens.project.sweep_checks import check_sweep
@@ -72,7 +73,7 @@ class PolicyBlock:
         self.sources = {key: source_settings(value, seed) for key, value in block.get("sources", {}).items()}
         self.labels = dict(block.get("labels", {}))
         self.contrasts = {key: contrast_settings(value, seed) for key, value in block.get("contrasts", {}).items()}
-        self.captures = {key: capture_settings(value) for key, value in block.get("captures", {}).items()}
+        self.captures = {key: capture_settings(value) for key, value in self._blocks(block, "captures").items()}
         self.sweeps = {
             key: {
                 "seed": seed,
@@ -83,12 +84,12 @@ class PolicyBlock:
                 "comparison": {**COMPARISON, **value.get("comparison", {})},
                 "members": members_of(value, f"{self.where}.sae.{key}"),
             }
-            for key, value in block.get("sae", {}).items()
+            for key, value in self._blocks(block, "sae").items()
         }
         self.interventions = {
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
-        self.ffns = {key: ffn_settings(value, seed) for key, value in block.get("ffn", {}).items()}
+        self.ffns = {key: ffn_settings(value, seed) for key, value in self._blocks(block, "ffn").items()}
         self.slices = dict(block.get("slices", {}))
         self.directions = {
             key: direction_settings(value, seed, f"{self.where}.directions.{key}")
@@ -104,6 +105,10 @@ class PolicyBlock:
         }
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
+
+    def _blocks(self, block: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        """The blocks of a kind that has sites, all of which are named."""
+        return {key: with_spelt_sites(own, f"{self.where}.{kind}.{key}") for key, own in block.get(kind, {}).items()}
 
     def _steering(self, block: Mapping[str, Any], seed: int, where: str) -> dict[str, Any]:
         """A block of steering that says at which sites what it takes from other blocks is."""
