@@ -19,6 +19,7 @@ from policylens.policies.importing import import_checkpoint
 from policylens.policies.registry import load_policy
 from policylens.policies.vla.architecture import EMBEDDING, TIED, UNUSED
 from policylens.project.config import Config
+from policylens.project.plan import capture_bytes
 
 STATISTICS = {
     "observation.state": {"q01": [-1.5] * 8, "q99": [1.0] * 8, "mean": [0.1] * 8, "std": [0.4] * 8},
@@ -152,6 +153,20 @@ def test_sites_are_known_before_the_import(tmp_path, kind, words):
     (folder / "model-00003-of-00003.safetensors").unlink()
     with refused("lacks 1 of the 3 shards"):
         Config(config_of(folder, kind))
+
+
+def test_a_plan_needs_the_folder_alone(tmp_path, monkeypatch):
+    """Half of 20 rollouts of 110 frames: tokens of 2 * 16 image positions and 40 of the prompt, or the chosen ones."""
+    monkeypatch.chdir(tmp_path)
+    lerobots(tmp_path / "theirs", "pi05")
+    config = config_of(tmp_path / "theirs", "pi05", ["language_0..2_ffn"])
+    own = config["policies"]["arm"]
+    own["sources"]["demos"] |= {"episodes": 20, "parts": 2}
+    decision = {"source": "demos", "sites": ["expert_1"], "tokens": {"which": "last", "denoise": [0, -1]}}
+    own["captures"] |= {"decision": decision, "few": {**decision, "frames": 30, "dtype": "float32"}}
+    for name, size in {"words": 1100 * 72 * 3 * 96 * 2, "decision": 1100 * 2 * 32 * 2, "few": 15 * 2 * 32 * 4}.items():
+        wildcards = {"checkpoint": "theirs", "capture": name, "part": "part-0000"}
+        assert capture_bytes(Config(config)["arm"], wildcards) == size
 
 
 def test_sites_are_known_without_torch(tmp_path):

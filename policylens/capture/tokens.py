@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from policylens.capture.activations import STORAGE, check_sites, pieces, shard_bytes, to_storage
+from policylens.capture.settings import ALL, LAST
 from policylens.capture.space import check_space
 from policylens.errors import UserError
 from policylens.policies.protocol import Batch, Policy, Tokens, of_kinds
 from policylens.policies.sites import TOKEN_KINDS, Site, is_denoised
 from policylens.progress import progress
 from policylens.stores.store import Group, StoreWriter
-
-ALL, LAST = "all", "last"
 
 
 @dataclass(frozen=True)
