@@ -503,6 +503,12 @@ FAULTS = [
     # slices and directions
     (f"{MOVES}.capture", "dem", f"{MOVES}: there is no capture 'dem'; did you mean 'demo'?"),
     (f"{MOVES}.concept_map", "no.json", f"{MOVES}: there is no file no.json"),
+    ("policies.board.captures.demo.sites", ["block_1..4"], "there is no site 'block_3'"),
+    ("policies.board.captures.demo.sites", ["block_a..2"], "a range of layers is written language_0..17_ffn"),
+    ("policies.board.captures.demo.sites", ["block_1..2..3"], "a range of layers is written language_0..17_ffn"),
+    (f"{MOVES}.denoise", 0, "the site 'block_1' of the capture 'demo' is computed once"),
+    (f"{MOVES}.denoise", [], "denoise is the number of a denoising step, from 0, or a list of such"),
+    (f"{MOVES}.denoise", -1, "denoise is the number of a denoising step, from 0, or a list of such"),
     (f"{MOVES}.contrast", "sides", "a slice's concepts come from a contrast or from a concept_map"),
     (f"{MOVES}.site", "block_1", "a slice is of a capture; or has site and import"),
     (f"{MOVES}.kinds", [], f"{MOVES}.kinds"),
@@ -833,3 +839,10 @@ def test_headlines_are_the_ends_of_every_policy():
     assert "results/board/sources/games/labels/truth/index.json" in found
     assert set(found) < {path for _, path in all_paths(config)}
     assert copy.deepcopy(found) == headline_paths(Config(sound()))
+
+
+def test_ranges_of_sites_are_spelt_out():
+    found = Config(changed("policies.board.captures.demo.sites", ["block_1..2_hidden", "block_1..2"]), "my.yaml")[
+        "board"
+    ]
+    assert found.captures["demo"]["sites"] == ["block_1_hidden", "block_2_hidden", "block_1", "block_2"]

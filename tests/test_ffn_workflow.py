@@ -121,10 +121,16 @@ def test_files_of_observations_give_what_their_rows_in_a_source_give(small, tmp_
         for name in ("files", "source")
     )
     assert one == other
-    run_here(*probe(small, tmp_path / "few.zarr", {**BLOCK, "max_batches": 2}, **{"batch-rows": 9}))
-    assert {
-        site["rows"] for site in read_json(tmp_path / "few.zarr" / "zarr.json")["attributes"]["policylens"]["sites"]
-    } == {18}
+
+
+def test_batches_are_as_large_as_the_block_says_else_as_the_program_is_told(small, tmp_path):
+    for name, own in {"told": {}, "own": {"batch_rows": 7}}.items():
+        run_here(*probe(small, tmp_path / name, {**BLOCK, "max_batches": 2, **own}, **{"batch-rows": 9}))
+    rows = {
+        name: {site["rows"] for site in read_json(tmp_path / name / "zarr.json")["attributes"]["policylens"]["sites"]}
+        for name in ("told", "own")
+    }
+    assert rows == {"told": {18}, "own": {14}}
 
 
 def refusal(capsys, words):

@@ -174,10 +174,13 @@ main(program)
 """
 
 
-@pytest.mark.parametrize("place", ["", "sub/"])
-def test_a_foreign_checkpoint_comes_with_what_describes_it(small, hub, place):
+SHARDED = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+
+
+@pytest.mark.parametrize(("place", "weights"), [("", ["model.safetensors"]), ("sub/", SHARDED)])
+def test_a_foreign_checkpoint_comes_with_what_describes_it(small, hub, place, weights):
     """Weights, config.json and statistics, LeRobot's or openpi's; nothing else of the repository."""
-    wanted = ["assets/org/libero/norm_stats.json", "config.json", "model.safetensors"]
+    wanted = ["assets/org/libero/norm_stats.json", "config.json", *weights]
     wanted += ["policy_preprocessor_step_5_normalizer_processor.safetensors"]
     hub.files.update({f"{place}{name}": b"{}" for name in [*wanted, "optimizer.pt", "video.mp4"]})
     words = [sys.executable, "-c", FOREIGN, f"hf://org/repo@v1/{place}".rstrip("/")]

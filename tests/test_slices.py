@@ -89,6 +89,38 @@ def test_a_slice_of_language_tokens_has_those_rows_alone(capture, tmp_path):
     assert len(every["open it"]) == 3 * 3 * 4
 
 
+def test_a_slice_of_one_denoising_step_has_its_rows_alone(tmp_path):
+    """Of a capture of steps 0, 4 and 9, two tokens each; a step that it lacks, or that no capture has, is one line."""
+    held = [0, 4, 9]
+    rows = [(e, s, k, t) for e in range(EPISODES) for s in range(STEPS) for k in held for t in range(2)]
+    columns = dict(zip(("episode", "step", "denoise", "token"), np.array(rows).T, strict=True))
+    with StoreWriter(tmp_path / "capture" / "part-0000.zarr", "capture", {}) as store:
+        group = store.group("denoised_token", tuple(columns))
+        for name in columns:
+            group.column(name, np.int64)
+        group.column("expert_2", np.float32, (3,))
+        group.append({**columns, "expert_2": np.zeros((len(rows), 3), np.float32)})
+    write_index(tmp_path / "capture", ["part-0000"])
+    concepts, denoise = concepts_of(tmp_path / "map.json"), columns["denoise"]
+    path, table = str(concepts.path), open_table(tmp_path / "capture", "denoised_token")
+    whole = rows_of_concepts(table, concepts)
+    for chosen, block in (([4], 4), ([0, 9], [9, 0])):
+        words = ["--capture", tmp_path / "capture", "--concept-map", path, "--out", tmp_path / "out"]
+        origin = {"policy": "p", "checkpoint": "c", "slice": "s"}
+        run_here("workflow_scripts/slice_capture.py", *words, "--block", {"denoise": block}, "--origin", origin)
+        found = read_slice(tmp_path / "out")
+        assert sorted(found.record["denoise"]) == chosen
+        for text, every in whole.items():
+            assert found.concept(text).rows.tolist() == [row for row in every if denoise[row] in chosen]
+    with refused("has no rows of the denoising step 3; it has: 0, 4, 9"):
+        rows_of_concepts(table, concepts, denoise=[3])
+
+
+def test_rows_of_no_denoising_step_are_refused(capture, tmp_path):
+    with refused("its rows are of no denoising step; leave denoise out"):
+        rows_of_concepts(capture, concepts_of(tmp_path / "map.json"), denoise=[0])
+
+
 def test_shared_tokens_are_those_of_one_id_in_all_texts(capture, tmp_path):
     rows = rows_of_concepts(capture, concepts_of(tmp_path / "map.json"), ["language"])
     kept, positions = shared_tokens(capture, rows)

@@ -102,6 +102,29 @@ def test_denoising_steps_are_rows(tmp_path):
         captured(tmp_path / "none", "expert", Choice(("action",), "all", (2,)))
 
 
+@pytest.mark.parametrize(("denoise", "computed"), [((0,), [0]), ((1,), [0, 1]), ((), [0, 1]), ((-2,), [0])])
+def test_a_capture_ends_with_the_last_wanted_step(tmp_path, monkeypatch, denoise, computed):
+    """What is captured is the same to the bit."""
+    whole = captured(tmp_path / "whole", "expert", Choice(("action",)))
+    wanted = np.isin(whole.coordinate("denoise"), computed if not denoise else [number % STEPS for number in denoise])
+    seen, act = [], Talking._act
+    monkeypatch.setattr(
+        Talking, "_act", lambda self, step: lambda carry: (seen.append(step), act(self, step)(carry))[1]
+    )
+    table = captured(tmp_path / "some", "expert", Choice(("action",), "all", denoise))
+    assert seen == computed * 2, "of each of two batches"
+    np.testing.assert_array_equal(table.array("expert").read(), whole.array("expert").read()[wanted])
+    for name in ("episode", "step", "token", "denoise"):
+        np.testing.assert_array_equal(table.coordinate(name), whole.coordinate(name)[wanted])
+
+
+def test_a_pass_stops_no_more_often_than_it_comes_by():
+    with pytest.raises(UserError, match="'expert' is computed 2 times in a pass; it cannot stop after 3"):
+        Talking().run({"seen": np.zeros(2)}, stop_after="expert", times=3)
+    once = Talking().run({"seen": np.zeros(2)}, read=["expert"], stop_after="expert", times=1)
+    assert once.reads["expert"].shape == (2, 1, 2, WIDTH)
+
+
 def test_a_kind_that_no_frame_has_is_refused(tmp_path):
     with pytest.raises(UserError, match="no frame has a token of the kinds state"):
         captured(tmp_path, "stream", Choice(("state",)))

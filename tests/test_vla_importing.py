@@ -1,6 +1,8 @@
 """Checkpoints as LeRobot and openpi write them, imported: the same plans come out."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,12 +11,15 @@ pytest.importorskip("lerobot", reason="LeRobot is in the environment `vla` alone
 
 import torch
 from safetensors.torch import load_file, save_file
+from support import refused
 from vla_made import architecture, batch, policy, weights
 
 from policylens.errors import UserError
 from policylens.policies.importing import import_checkpoint
 from policylens.policies.registry import load_policy
-from policylens.policies.vla.network import EMBEDDING, TIED, UNUSED
+from policylens.policies.vla.architecture import EMBEDDING, TIED, UNUSED
+from policylens.project.config import Config
+from policylens.project.plan import capture_bytes
 
 STATISTICS = {
     "observation.state": {"q01": [-1.5] * 8, "q99": [1.0] * 8, "mean": [0.1] * 8, "std": [0.4] * 8},
@@ -95,6 +100,84 @@ def test_an_openpi_checkpoint_is_the_same(tmp_path, kind, words):
     assert found.architecture["cameras"] == ["image", "wrist_image"]
     for name, tensor in load_file(tmp_path / "own" / "model.safetensors").items():
         assert torch.equal(tensor, tensors[name]), name
+
+
+def in_shards(folder, count=3):
+    """The folder's weights as a large checkpoint comes: in shards, with an index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    named = {name: f"model-{i % count + 1:05}-of-{count:05}.safetensors" for i, name in enumerate(sorted(tensors))}
+    for shard in set(named.values()):
+        save_file({name: tensor for name, tensor in tensors.items() if named[name] == shard}, folder / shard)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": named}))
+
+
+def test_a_checkpoint_in_shards_is_the_same(tmp_path, kind, words):
+    lerobots(tmp_path / "theirs", kind)
+    whole = brought(tmp_path / "theirs", tmp_path / "whole", kind, tokenizer=words).record
+    in_shards(tmp_path / "theirs")
+    found = brought(tmp_path / "theirs", tmp_path / "own", kind, tokenizer=words).record
+    assert {**found, "origin": 0} == {**whole, "origin": 0}
+    (tmp_path / "theirs" / "model-00002-of-00003.safetensors").unlink()
+    with refused("theirs: lacks 1 of the 3 shards", "model-00002-of-00003.safetensors"):
+        brought(tmp_path / "theirs", tmp_path / "again", kind, tokenizer=words)
+
+
+def config_of(folder, kind, sites=("language_2_ffn",)):
+    """A config that points at a folder that nothing has imported yet."""
+    return {
+        "policies": {
+            "arm": {
+                "family": kind,
+                "checkpoints": {"theirs": {"path": str(folder), "options": {"vision_heads": 2}}},
+                "sources": {"demos": {"checkpoint": "theirs", "episodes": 2, "rollout": {}}},
+                "captures": {"words": {"source": "demos", "sites": list(sites)}},
+            }
+        }
+    }
+
+
+def test_sites_are_known_before_the_import(tmp_path, kind, words):
+    """Of whole weights and of shards, as they are after it; a site that the checkpoint lacks is refused at once."""
+    folder = tmp_path / "theirs"
+    lerobots(folder, kind)
+    after = brought(folder, tmp_path / "own", kind, tokenizer=words).sites
+    assert Config(config_of(folder, kind))["arm"].sites("theirs") == after
+    in_shards(folder)
+    assert Config(config_of(folder, kind))["arm"].sites("theirs") == after
+    with refused("no site 'language_3'", "of the checkpoint 'theirs'"):
+        Config(config_of(folder, kind, ["language_3"]))
+    other = {"pi0": "pi05", "pi05": "pi0"}[kind]
+    with refused(f"is a checkpoint of {kind}", f"write `family: {kind}`"):
+        Config(config_of(folder, other))
+    (folder / "model-00003-of-00003.safetensors").unlink()
+    with refused("lacks 1 of the 3 shards"):
+        Config(config_of(folder, kind))
+
+
+def test_a_plan_needs_the_folder_alone(tmp_path, monkeypatch):
+    """Half of 20 rollouts of 110 frames: tokens of 2 * 16 image positions and 40 of the prompt, or the chosen ones."""
+    monkeypatch.chdir(tmp_path)
+    lerobots(tmp_path / "theirs", "pi05")
+    config = config_of(tmp_path / "theirs", "pi05", ["language_0..2_ffn"])
+    own = config["policies"]["arm"]
+    own["sources"]["demos"] |= {"episodes": 20, "parts": 2}
+    decision = {"source": "demos", "sites": ["expert_1"], "tokens": {"which": "last", "denoise": [0, -1]}}
+    own["captures"] |= {"decision": decision, "few": {**decision, "frames": 30, "dtype": "float32"}}
+    for name, size in {"words": 1100 * 72 * 3 * 96 * 2, "decision": 1100 * 2 * 32 * 2, "few": 15 * 2 * 32 * 4}.items():
+        wildcards = {"checkpoint": "theirs", "capture": name, "part": "part-0000"}
+        assert capture_bytes(Config(config)["arm"], wildcards) == size
+
+
+def test_sites_are_known_without_torch(tmp_path):
+    lerobots(tmp_path / "theirs", "pi05")
+    code = (
+        "import sys; from policylens.policies.registry import family; from pathlib import Path; "
+        "found = family('pi05').architecture(Path(sys.argv[1]), {'vision_heads': 2}); "
+        "assert not {'torch', 'safetensors', 'lerobot'} & sys.modules.keys(); print(found['language']['depth'])"
+    )
+    made = subprocess.run([sys.executable, "-c", code, tmp_path / "theirs"], capture_output=True, text=True)
+    assert made.stdout == "3\n", made.stderr
 
 
 def test_statistics_of_padded_numbers_are_cut(tmp_path, kind, words):

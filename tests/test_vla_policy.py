@@ -220,3 +220,25 @@ def test_an_instruction_that_does_not_fit_is_one_line(made):
     taken["instruction"][1] = encode_text("open the drawer " * 14)
     with pytest.raises(UserError, match=r"the prompt '.*' has .* tokens, the policy takes 40; shorten the instruction"):
         made.run(taken)
+
+
+def test_the_first_denoising_steps_are_the_same_to_the_bit(made):
+    """A pass that stops after some of them gives what a whole pass does there."""
+    site, taken = "expert_1_ffn", batch()
+    with torch.inference_mode():
+        whole = made.run(taken, read=[site]).reads[site]
+        for times in (1, 2):
+            found = made.run(taken, read=[site], stop_after=site, times=times)
+            assert found.heads is None
+            assert torch.equal(found.reads[site], whole[:, :times])
+
+
+def test_angles_are_made_once_for_all_layers_and_steps(made):
+    """Of the prefix and of the suffix, not in every layer."""
+    calls = []
+    handle = made.language.rotary_emb.register_forward_hook(lambda module, args, out: calls.append(args[1].shape))
+    with torch.inference_mode():
+        made.run(batch(2))
+    handle.remove()
+    suffix = 5 + (made.architecture["kind"] == "pi0")
+    assert calls == [(2, 2 * 16 + 40), (2, suffix)]

@@ -17,6 +17,7 @@ from policylens.capture.splits import final_splits
 from policylens.capture.taking import check_takes
 from policylens.capture.tokens import Choice, drawn_frames, is_of_tokens, write_tokens
 from policylens.console import main
+from policylens.devices import device
 from policylens.policies.registry import load_policy
 from policylens.stores.files import sha256_of_file
 from policylens.stores.provenance import provenance
@@ -30,7 +31,7 @@ def program() -> None:
     parser.add_argument("--import", dest="file", type=Path, help="instead: a file of activations (.npz, .pt, zarr)")
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON: the capture's block of config.yaml")
     parser.add_argument("--part", default="part-0000", help="part-NNNN")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--batch-rows", type=int, default=4096, help="rows per forward pass")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
     parser.add_argument("--out", required=True, type=Path, help="store to write, <part>.zarr")

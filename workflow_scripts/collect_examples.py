@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from policylens.console import main
+from policylens.devices import device
 from policylens.errors import UserError
 from policylens.evaluation.examples import collect, write_examples
 from policylens.progress import progress
@@ -27,7 +28,7 @@ def program() -> None:
     parser.add_argument("--count", type=int, default=20, help="strongest rows per latent")
     parser.add_argument("--seed", type=int, default=0, help="of the examples of every strength")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="store to write, examples.zarr")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from policylens.console import main
+from policylens.devices import device
 from policylens.errors import UserError
 from policylens.evaluation import absorption
 from policylens.evaluation.comparison import compare, other_rows
@@ -79,7 +80,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=20_000, help="at most so many rows per split, in memory at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--title", required=True, help="of the figures: policy, checkpoint and site")
     parser.add_argument("--out", required=True, type=Path, help="comparison.json to write; figures stand beside it")
     return parser.parse_args()

@@ -14,6 +14,7 @@ from policylens.correlations.inputs import inputs_of
 from policylens.correlations.site import Site
 from policylens.correlations.store import held_out_arrays, write_correlations
 from policylens.correlations.study import study
+from policylens.devices import device
 from policylens.errors import UserError
 from policylens.evaluation.concepts import check_same_rows
 from policylens.policies.checkpoint import read_record
@@ -90,7 +91,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shifts", type=int, default=200, help="draws of the null; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="store to write, correlations.zarr")
     return parser.parse_args()
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from policylens.console import main
+from policylens.devices import device
 from policylens.directions.analysis import FORMAT
 from policylens.directions.derive import Derived, of_files, of_published, of_slice
 from policylens.directions.gate import gate
@@ -78,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sae", type=Path, help="folder of an SAE of the site")
     parser.add_argument("--metrics", type=Path, help="the SAE's metrics.json, for the gate")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="analysis.json to write; the vectors stand beside it")
     return parser.parse_args()
 

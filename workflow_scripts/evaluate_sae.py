@@ -2,35 +2,27 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from policylens.capture.batches import read_batch
-from policylens.capture.frames import frames_of
-from policylens.capture.tokens import Choice
 from policylens.console import main
+from policylens.devices import device
+from policylens.evaluation.capture_fidelity import Spliced, capture_fidelity
 from policylens.evaluation.concepts import Options, Site, check_same_rows, concept_report
-from policylens.evaluation.fidelity import Piece, fidelity_rows, other_episodes, summarise
 from policylens.evaluation.reconstruction import row_table
 from policylens.evaluation.report import sae_report
-from policylens.evaluation.token_fidelity import Frames, token_fidelity_rows
 from policylens.policies import registry
-from policylens.policies.protocol import Policy
 from policylens.policies.registry import load_policy
-from policylens.progress import progress
-from policylens.sae.activations import Rows, flattened, read_activations, rows_of_split, training_mean
+from policylens.sae.activations import flattened, read_activations, rows_of_split
 from policylens.sae.base import SAE
 from policylens.sae.files import load_sae
 from policylens.sae.origin import check_checkpoint, check_fits, named_capture
 from policylens.statistics.resampling import Resampling
 from policylens.stores.files import read_json, write_json
 from policylens.stores.tables import Table, open_table
-
-BATCH_ROWS = 2048
-FRAMES = 32
 
 
 def program() -> None:
@@ -49,9 +41,7 @@ def program() -> None:
     if arguments.fidelity and source is not None:
         policy = load_policy(arguments.checkpoint, arguments.device)
         check_checkpoint(arguments.sae, sae, policy.record)
-        mean = training_mean(capture, sae.cfg.output_site or arguments.site)
-        measure = measure_token_fidelity if "token" in capture.names else measure_fidelity
-        fidelity = measure(policy, source, sae, arguments.site, given, mean, rows, resampling, capture)
+        fidelity = capture_fidelity(policy, source, Spliced(sae, arguments.site, capture, rows, given), resampling)
     concepts = (None, None)
     if arguments.labels is not None:
         concepts = measure_concepts(arguments, sae, Site(capture, arguments.site), source, resampling)
@@ -78,7 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=0, help="whole episodes of at most so many rows; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="metrics.json to write")
     arguments = parser.parse_args()
     if (arguments.checkpoint is None) != (arguments.source is None):
@@ -111,57 +101,6 @@ def measure_concepts(
 def observations_of(checkpoint: Path) -> Sequence[str]:
     record = read_json(checkpoint / "policy.json")
     return registry.family(record["family"]).observations(record)
-
-
-def measure_fidelity(
-    policy: Policy,
-    source: Table,
-    sae: SAE,
-    site: str,
-    activations: np.ndarray,
-    mean: np.ndarray,
-    rows: Rows,
-    resampling: Resampling,
-    capture: Table,
-) -> dict:
-    donors = other_episodes(rows.episodes, resampling.seed)
-
-    def pieces() -> Iterator[Piece]:
-        for start in range(0, len(rows.numbers), BATCH_ROWS):
-            piece = slice(start, start + BATCH_ROWS)
-            batch = read_batch(source, policy.observations, rows.numbers[piece])
-            yield Piece(batch, activations[piece], activations[donors[piece]])
-
-    count = -(-len(rows.numbers) // BATCH_ROWS)
-    measured = fidelity_rows(policy, site, sae, progress(pieces(), count, "fidelity", "batches"), mean)
-    return summarise(measured, rows.episodes, resampling)
-
-
-def measure_token_fidelity(
-    policy: Policy,
-    source: Table,
-    sae: SAE,
-    site: str,
-    activations: np.ndarray,
-    mean: np.ndarray,
-    rows: Rows,
-    resampling: Resampling,
-    capture: Table,
-) -> dict:
-    choice = Choice.of(capture.attributes["provenance"]["settings"]["tokens"])
-    frames = frames_of(capture, source, rows.numbers)
-    donors = frames.rows[other_episodes(frames.episodes, resampling.seed)]
-
-    def pieces() -> Iterator[Frames]:
-        for start in range(0, len(frames.rows), FRAMES):
-            piece = slice(start, start + FRAMES)
-            batch, others = (read_batch(source, policy.observations, own[piece]) for own in (frames.rows, donors))
-            first, last = np.searchsorted(frames.of_row, [start, start + FRAMES])
-            yield Frames(batch, others, activations[first:last])
-
-    count = -(-len(frames.rows) // FRAMES)
-    measured = token_fidelity_rows(policy, site, sae, progress(pieces(), count, "fidelity", "batches"), choice, mean)
-    return summarise(measured, frames.episodes, resampling)
 
 
 if __name__ == "__main__":

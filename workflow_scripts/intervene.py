@@ -10,6 +10,7 @@ import torch
 from policylens.capture.batches import batches_of_rows
 from policylens.concepts.phases import check_phase_values, phase_edges, phase_names, phase_of
 from policylens.console import main
+from policylens.devices import device
 from policylens.errors import UserError
 from policylens.evaluation.concepts import check_same_rows
 from policylens.evaluation.fidelity import other_episodes
@@ -121,7 +122,7 @@ def parse() -> argparse.Namespace:
         "--code", default="", help="digest of the code: unfinished work of other code is not gone on with"
     )
     parser.add_argument("--threads", type=int, default=1, help="they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="store to write, effects.zarr")
     arguments = parser.parse_args()
     arguments.saes = {site: Path(folder) for site, _, folder in (word.partition("=") for word in arguments.sae)}

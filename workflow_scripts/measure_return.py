@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from policylens.console import main
+from policylens.devices import device
 from policylens.evaluation.closed_loop import runs_of, summarise
 from policylens.policies.editing import Edited
 from policylens.policies.registry import load_policy, require, room
@@ -36,7 +37,7 @@ def program() -> None:
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of initial states, of the environment, and of resampling")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--title", required=True, help="of the figure: policy, checkpoint, site and member")
     parser.add_argument("--out", required=True, type=Path, help="return.json to write; return.png stands beside it")
     arguments = parser.parse_args()

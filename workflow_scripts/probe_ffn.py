@@ -10,6 +10,7 @@ import torch
 from policylens.capture.batches import read_batch
 from policylens.capture.taking import check_takes
 from policylens.console import main
+from policylens.devices import device
 from policylens.ffn.observations import file_batches, source_batches
 from policylens.ffn.patterns import limited, matching
 from policylens.ffn.probe import Coordinates, check_units, probe
@@ -38,7 +39,7 @@ Batches = tuple[Iterator[tuple[Batch, Coordinates]], int, dict[str, str]]
 
 
 def of_source(arguments: argparse.Namespace, policy: Policy) -> Batches:
-    block, size = arguments.block, arguments.batch_rows
+    block, size = arguments.block, arguments.block.get("batch_rows", arguments.batch_rows)
     source = open_table(arguments.source)
     rows = rows_of_split(source, block["split"], block["rows"], arguments.seed).numbers
     rows = limited(rows, size, block["max_batches"])
@@ -48,7 +49,7 @@ def of_source(arguments: argparse.Namespace, policy: Policy) -> Batches:
 
 
 def of_files(arguments: argparse.Namespace, policy: Policy) -> Batches:
-    block, size = arguments.block, arguments.batch_rows
+    block, size = arguments.block, arguments.block.get("batch_rows", arguments.batch_rows)
     files = limited(matching(block["observations"]), size, block["max_batches"])
     (first, _), *_ = file_batches(files[:1], policy.observations, 1, block.get("names"))
     check_takes(policy, lambda: first, str(files[0]))
@@ -62,8 +63,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", type=Path, help="folder of the source; none where the block names files")
     parser.add_argument("--block", required=True, type=json.loads, help="JSON: what of the config's block is of this")
     parser.add_argument("--seed", type=int, default=0, help="of the rows that are drawn")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch-rows", type=int, default=4096, help="rows per forward pass")
+    parser.add_argument("--device", default="cpu", type=device)
+    parser.add_argument(
+        "--batch-rows", type=int, default=4096, help="rows per forward pass, where the block does not say"
+    )
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
     parser.add_argument("--out", required=True, type=Path, help="store to write, activations.zarr")
     return parser.parse_args()

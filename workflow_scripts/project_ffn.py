@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from policylens.console import main
+from policylens.devices import device
 from policylens.errors import UserError
 from policylens.ffn.files import VECTORS, check_records
 from policylens.ffn.records import Choice, chosen_units
@@ -21,7 +22,7 @@ def program() -> None:
     parser.add_argument("--checkpoint", required=True, type=Path, help="the policy's folder")
     parser.add_argument("--activations", required=True, type=Path, help="activations.zarr")
     parser.add_argument("--block", required=True, type=json.loads, help="JSON: what of the config's block is of this")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
     parser.add_argument("--out", required=True, type=Path, help="records.json to write; the vectors beside it")
     arguments = parser.parse_args()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from policylens.console import main
+from policylens.project.slices import denoising_steps
 from policylens.slices.concept_map import ConceptMap, check_range, read_concept_map
 from policylens.slices.foreign import from_chunks, from_files
 from policylens.slices.selection import check_instructions, rows_of_concepts, shared_tokens, texts_of_rows
@@ -21,7 +22,12 @@ def program() -> None:
     arguments = parse()
     concepts = read_concept_map(arguments.concept_map) if arguments.concept_map else None
     facts = {**arguments.origin, "capture": None, "capture_sha256": None, "row_space": None, "site": None}
-    facts |= {"kinds": arguments.block.get("kinds", []), "tokens": None, "concept_map": None}
+    facts |= {
+        "kinds": arguments.block.get("kinds", []),
+        "denoise": denoising_steps(arguments.block),
+        "tokens": None,
+        "concept_map": None,
+    }
     if concepts is not None:
         facts["concept_map"] = {"sha256": sha256_of_file(concepts.path), "facts": dict(concepts.facts)}
     parts, texts, own = (select if arguments.capture else bring)(arguments, concepts)
@@ -33,7 +39,7 @@ def select(arguments: argparse.Namespace, concepts: ConceptMap) -> tuple[dict[st
     capture = open_table(arguments.capture, row_space_of(arguments.capture))
     source = open_table(arguments.source) if arguments.source else None
     check_range(concepts, *frames_of(capture if source is None else source), arguments.source or arguments.capture)
-    found = rows_of_concepts(capture, concepts, arguments.block.get("kinds", []))
+    found = rows_of_concepts(capture, concepts, arguments.block.get("kinds", []), denoising_steps(arguments.block))
     shared = None
     if arguments.block.get("tokens") == "shared":
         found, shared = shared_tokens(capture, found)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from policylens.console import main
+from policylens.devices import device
 from policylens.errors import UserError
 from policylens.evaluation.concepts import check_same_rows
 from policylens.ffn.files import units_of
@@ -130,7 +131,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--block", required=True, type=json.loads, help="JSON: the block of config.yaml, complete")
     parser.add_argument("--code", default="", help="digest of the code: other code's unfinished work is dropped")
     parser.add_argument("--threads", type=int, default=1, help="processes side by side; they change no number")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="store to write, runs.zarr")
     arguments = parser.parse_args()
     arguments.saes, arguments.labels, arguments.clusters = (

@@ -12,6 +12,7 @@ from policylens.circuits.ablation import in_order
 from policylens.circuits.text import summary
 from policylens.circuits.tracing import RowSet, settings_of, traced
 from policylens.console import main
+from policylens.devices import device
 from policylens.interventions.subject import BATCH_ROWS
 from policylens.policies import registry
 from policylens.policies.protocol import Policy
@@ -75,7 +76,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=0, help="whole episodes of at most so many rows of each; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="circuit.json to write; all else stands beside it")
     arguments = parser.parse_args()
     arguments.saes = {site: Path(folder) for site, _, folder in (word.partition("=") for word in arguments.sae)}

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from policylens.console import main
+from policylens.devices import device
 from policylens.progress import progress
 from policylens.sae.files import load_sae, save_sae
 from policylens.sae.origin import origin
@@ -24,7 +25,7 @@ def program() -> None:
     parser.add_argument("--rows", type=int, default=0, help="train on so many rows, drawn by seed; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; they change low bits")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", type=device)
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from policylens.console import main
+from policylens.devices import device
 from policylens.errors import UserError
 from policylens.progress import progress
 from policylens.sae.files import CONFIG, load_sae
@@ -37,7 +38,7 @@ def program() -> None:
     rows = common["rows"]
     pool_bytes = rows.get("pool_mb", DEFAULT_POOL_MB) * 2**20
     memory_bytes = left_for_members(arguments.memory_mb * 2**20, pool_bytes, members.values())
-    plan = Plan(common["seed"], common["device"], memory_bytes, pool_bytes)
+    plan = Plan(common["seed"], device(common["device"]), memory_bytes, pool_bytes)
     stamps = {name: stamp_of(recipe, arguments) for name, recipe in recipes.items()}
     seeds = {name: seed_of(own, plan.seed) for name, own in members.items()}
     names = trained_on(arguments.capture, arguments.row_space, arguments.site)

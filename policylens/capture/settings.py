@@ -11,6 +11,8 @@ from policylens.errors import UserError
 SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
 PARTS = 1
 DTYPE = "float16"
+ALL, LAST = "all", "last"
+"""Which tokens of a frame are captured, of those of the wanted kinds."""
 
 
 def source_settings(block: Mapping[str, Any], seed: int) -> dict[str, Any]:

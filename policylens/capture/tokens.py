@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from policylens.capture.activations import STORAGE, check_sites, pieces, shard_bytes, to_storage
+from policylens.capture.settings import ALL, LAST
 from policylens.capture.space import check_space
 from policylens.errors import UserError
 from policylens.policies.protocol import Batch, Policy, Tokens, of_kinds
-from policylens.policies.sites import TOKEN_KINDS, Site
+from policylens.policies.sites import TOKEN_KINDS, Site, is_denoised
 from policylens.progress import progress
 from policylens.stores.store import Group, StoreWriter
-
-ALL, LAST = "all", "last"
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,10 @@ class Choice:
             raise UserError(f"there is no denoising step {wrong[0]}; they are 0 to {count - 1}, or -1 for the last")
         return sorted({step % count for step in self.denoise}) or list(range(count))
 
+    def times(self, site: Site) -> int | None:
+        """How many denoising steps a pass has to go through at a site; None where it has none."""
+        return self.steps(site.inner[0][1])[-1] + 1 if is_denoised(site) else None
+
 
 def is_of_tokens(site: Site) -> bool:
     """Whether a site's rows are tokens."""
@@ -77,16 +80,18 @@ def write_tokens(
 
     out: `<part>.zarr`. sites: names; all must lie in one row space. batches: frames, in the order of the coordinates.
     coordinates: name -> (frames,). Rows stand frame by frame, in each by denoising step and token. Raises UserError for
-    NaN, infinity or values that do not fit the dtype, and where no frame has a token of the wanted kinds.
+    NaN, infinity or values that do not fit the dtype, and where no frame has a token of the wanted kinds. A pass ends
+    with the last site at the last chosen denoising step.
     """
     chosen = check_sites(policy.sites, sites)
+    names, times = [site.name for site in chosen], choice.times(chosen[0])
     frames, done, written = len(next(iter(coordinates.values()))), 0, 0
     with StoreWriter(out, "capture", attributes or {}, shard_bytes(len(chosen))) as store:
         group = store.group(chosen[0].row_space.name, chosen[0].row_space.coordinates)
         _declare(group, chosen, dtype)
         for batch in progress(batches, -(-frames // batch_rows), what, "batches"):
             with torch.inference_mode():
-                found = policy.run(batch, read=[site.name for site in chosen], stop_after=chosen[-1].name)
+                found = policy.run(batch, read=names, stop_after=names[-1], times=times)
             reads, where = selected(chosen, found.reads, found.tokens, choice)
             count = len(next(iter(found.reads.values())))
             if written == 0:
@@ -105,19 +110,18 @@ def selected(
 ) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
     """Activations of the chosen tokens, (rows, width) per site, and the rows' coordinates.
 
-    sites: of one row space. reads, tokens: of a pass. Rows stand frame by frame, in each by denoising step and token;
-    the coordinate `frame` is the place in the batch.
+    sites: of one row space. reads, tokens: of a pass, up to the last chosen denoising step at least. Rows stand frame
+    by frame, in each by denoising step and token; the coordinate `frame` is the place in the batch.
     """
     first = sites[0].name
-    denoised = "denoise" in sites[0].row_space.coordinates
     n, *inner = reads[first].shape[:-1]
     own = tokens.get(first) or _nameless(n, inner[-1], reads[first].device)
     mask = choice.mask(own) if first in tokens else torch.ones_like(own.kinds, dtype=torch.bool)
-    if not denoised:
+    if not is_denoised(sites[0]):
         frame, token = (index.cpu() for index in mask.nonzero(as_tuple=True))
         taken = {name: read[mask] for name, read in reads.items()}
         return taken, _coordinates(own, frame, token)
-    steps = torch.tensor(choice.steps(inner[0]), device=mask.device)
+    steps = torch.tensor(choice.steps(sites[0].inner[0][1]), device=mask.device)
     frame, step, token = mask[:, None].expand(-1, len(steps), -1).nonzero(as_tuple=True)
     taken = {name: read[frame, steps[step], token] for name, read in reads.items()}
     return taken, {**_coordinates(own, frame.cpu(), token.cpu()), "denoise": _small(steps[step])}

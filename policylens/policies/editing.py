@@ -95,6 +95,7 @@ class Edited(Policy):
         edit: Mapping[str, Edit] | None = None,
         resume: tuple[str, Mapping[str, Carry]] | None = None,
         stop_after: str | None = None,
+        times: int | None = None,
     ) -> Pass:
         """See :meth:`Policy.run`; reads and caches have the edits in them.
 
@@ -106,9 +107,8 @@ class Edited(Policy):
         own = {site: change for site, change in self.edits.items() if first <= order.index(site) <= last}
         more = dict(edit or {})
         both = {site: _one_after_the_other(own[site], more[site]) for site in own.keys() & more.keys()}
-        return self.policy.run(
-            batch, state, read=read, edit={**own, **more, **both}, resume=resume, stop_after=stop_after
-        )
+        edits = {**own, **more, **both}
+        return self.policy.run(batch, state, read=read, edit=edits, resume=resume, stop_after=stop_after, times=times)
 
 
 def _one_after_the_other(first: Edit, second: Edit) -> Edit:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from policylens.policies.inputs import Input, no_inputs
@@ -54,8 +55,8 @@ class Family:
         reference there is DIVERGENCE too.
     observations: from a parsed policy.json to the names of the source's arrays that make up a batch.
     inputs: from a parsed policy.json to the numbers of an observation that mean something by themselves.
-    architecture: from a foreign checkpoint's options to the architecture in its policy.json, where these alone say
-        it: sites can then be checked before the import. None elsewhere.
+    architecture: from a foreign checkpoint's path on disk and options to the architecture in its policy.json, where
+        these say it without heavy imports: sites can then be checked before the import. None elsewhere.
     files: from a checkpoint's import options to the files that it needs besides its path.
     hub_files: patterns of the files that make up a foreign checkpoint, relative to its folder: fetched from the hub
         where it has no policy.json. Empty where only checkpoints in our own form come from there.
@@ -74,7 +75,7 @@ class Family:
     measures: Mapping[str, str] = field(default_factory=dict)
     observations: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_observations
     inputs: Callable[[Mapping[str, Any]], tuple[Input, ...]] = no_inputs
-    architecture: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    architecture: Callable[[Path, Mapping[str, Any]], dict[str, Any]] | None = None
     files: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files
     hub_files: tuple[str, ...] = ()
     lessons: Callable[[Mapping[str, Any]], tuple[str, ...]] = no_files

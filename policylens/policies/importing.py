@@ -16,6 +16,7 @@ from policylens.errors import UserError
 from policylens.policies.checkpoint import EXPORT_AGAIN, RECORD, WEIGHTS, read_checkpoint, write_checkpoint
 from policylens.policies.registry import family, room
 from policylens.stores.tensors import check_finite
+from policylens.stores.weight_files import INDEX, WHOLE
 
 _HUB = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)(?:/(?P<path>[\w./-]+))?")
 
@@ -139,6 +140,6 @@ def _download_foreign(address: HubAddress, patterns: Sequence[str]) -> tuple[Pat
     prefix = f"{address.path}/" if address.path else ""
     wanted = [f"{prefix}{pattern}" for pattern in patterns]
     snapshot = Path(snapshot_download(address.repo, revision=address.revision, allow_patterns=wanted))
-    if not (snapshot / address.path / WEIGHTS).is_file():
-        raise FileNotFoundError(f"404: it has neither {RECORD} nor {WEIGHTS} there")
+    if not any((snapshot / address.path / name).is_file() for name in (WHOLE, INDEX)):
+        raise FileNotFoundError(f"404: it has none of {RECORD}, {WHOLE} and {INDEX} there")
     return snapshot / address.path, snapshot.name

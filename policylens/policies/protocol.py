@@ -136,6 +136,7 @@ class Policy:
         edit: Mapping[str, Edit] | None = None,
         resume: tuple[str, Mapping[str, Carry]] | None = None,
         stop_after: str | None = None,
+        times: int | None = None,
     ) -> Pass:
         """Run the policy once over a batch.
 
@@ -147,16 +148,16 @@ class Policy:
             tokens of these kinds alone.
         resume: (site, cache of an earlier pass): start right after that site instead of at the
             observations. The site itself can still be edited and read.
-        stop_after: return as soon as this site has been computed (for the last time); heads, value and state are then
-            None.
+        stop_after: return as soon as this site has been computed; heads, value and state are then None.
+        times: how often a repeated site is computed before the pass stops there; as often as there is if None.
 
         Raises UserError for a site that the policy does not have, or one that this run does not come by: it lies
-        before the point of resumption, or after the site to stop at.
+        before the point of resumption, or after the site to stop at; and for `times` that there are not.
         """
         edit = dict(edit or {})
         read = set(read)
         first = 0 if resume is None else self._position(resume[0])
-        last = len(self.stages) - 1 if stop_after is None else self._last_position(stop_after)
+        last = len(self.stages) - 1 if stop_after is None else self._stop_position(stop_after, times)
         self._check_reachable([*read, *edit, *([stop_after] if stop_after else [])], first, last)
         result, repeats = Pass(), {}
         if resume is None and batch is None:
@@ -212,9 +213,13 @@ class Policy:
                 return position
         raise UserError(f"the policy has no site {site!r}; it has {', '.join(self.sites)}")
 
-    def _last_position(self, site: str) -> int:
+    def _stop_position(self, site: str, times: int | None) -> int:
         self._position(site)
-        return max(position for position, stage in enumerate(self.stages) if stage.site.name == site)
+        positions = [position for position, stage in enumerate(self.stages) if stage.site.name == site]
+        times = len(positions) if times is None else times
+        if not 1 <= times <= len(positions):
+            raise UserError(f"site {site!r} is computed {len(positions)} times in a pass; it cannot stop after {times}")
+        return positions[times - 1]
 
     def _check_reachable(self, sites: Iterable[str], first: int, last: int) -> None:
         for site in sites:

@@ -63,3 +63,8 @@ class Site:
     def dimensions(self) -> tuple[str, ...]:
         """Names of the array's dimensions in a store: "row", the inner ones, then "<site>_unit"."""
         return ("row", *(f"{self.name}_{name}" for name, _ in self.inner), f"{self.name}_unit")
+
+
+def is_denoised(site: Site) -> bool:
+    """Whether a site is computed at every denoising step."""
+    return "denoise" in site.row_space.coordinates

@@ -19,6 +19,7 @@ from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.analysis_checks import check_circuit, check_correlation, check_intervention, check_steering
 from policylens.project.checks import check_files, naming, require
 from policylens.project.circuits import circuit_settings
+from policylens.project.compute import compute_settings
 from policylens.project.contrasts import check_contrast, contrast_settings
 from policylens.project.correlations import correlation_settings
 from policylens.project.datasets import check_dataset, check_made
@@ -27,6 +28,7 @@ from policylens.project.directions import check_directions, direction_settings, 
 from policylens.project.ffn import check_ffn, ffn_settings, with_cluster_sites
 from policylens.project.interventions import intervention_settings
 from policylens.project.known import known as _known
+from policylens.project.site_ranges import with_spelt_sites
 from policylens.project.slices import check_slice
 from policylens.project.steering import steering_settings
 from policylens.project.sweep_checks import check_sweep
@@ -67,10 +69,11 @@ class PolicyBlock:
             raise UserError(f"{self.where}: this name is taken by a folder of results/; choose another")
         self.family: Family = registry.family(block["family"])
         self.checkpoints = _checkpoints(block["checkpoints"], f"{self.where}.checkpoints")
+        self._foreign: dict[Path, Mapping[str, Any]] = {}  # architectures of checkpoints that are not ours, once read
         self.sources = {key: source_settings(value, seed) for key, value in block.get("sources", {}).items()}
         self.labels = dict(block.get("labels", {}))
         self.contrasts = {key: contrast_settings(value, seed) for key, value in block.get("contrasts", {}).items()}
-        self.captures = {key: capture_settings(value) for key, value in block.get("captures", {}).items()}
+        self.captures = {key: capture_settings(value) for key, value in self._blocks(block, "captures").items()}
         self.sweeps = {
             key: {
                 "seed": seed,
@@ -81,12 +84,12 @@ class PolicyBlock:
                 "comparison": {**COMPARISON, **value.get("comparison", {})},
                 "members": members_of(value, f"{self.where}.sae.{key}"),
             }
-            for key, value in block.get("sae", {}).items()
+            for key, value in self._blocks(block, "sae").items()
         }
         self.interventions = {
             key: intervention_settings(value, seed) for key, value in block.get("interventions", {}).items()
         }
-        self.ffns = {key: ffn_settings(value, seed) for key, value in block.get("ffn", {}).items()}
+        self.ffns = {key: ffn_settings(value, seed) for key, value in self._blocks(block, "ffn").items()}
         self.slices = dict(block.get("slices", {}))
         self.directions = {
             key: direction_settings(value, seed, f"{self.where}.directions.{key}")
@@ -102,6 +105,10 @@ class PolicyBlock:
         }
         self.trainings = {key: {"seed": seed, **value} for key, value in block.get("training", {}).items()}
         self.strengths = {key: {"seed": seed, **value} for key, value in block.get("strength", {}).items()}
+
+    def _blocks(self, block: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        """The blocks of a kind that has sites, all of which are named."""
+        return {key: with_spelt_sites(own, f"{self.where}.{kind}.{key}") for key, own in block.get(kind, {}).items()}
 
     def _steering(self, block: Mapping[str, Any], seed: int, where: str) -> dict[str, Any]:
         """A block of steering that says at which sites what it takes from other blocks is."""
@@ -119,7 +126,7 @@ class PolicyBlock:
         return None if record is None else {site.name: site for site in self.family.sites(record)}
 
     def _record(self, checkpoint: Checkpoint, imported: Path) -> Mapping[str, Any] | None:
-        """Enough of a checkpoint's policy.json: from its own folder, its options, or an import of the same address."""
+        """Enough of a checkpoint's policy.json: from its folder, its options, or an import of the same address."""
         if checkpoint.path is None:
             return None
         if is_hub_address(checkpoint.path):
@@ -130,7 +137,9 @@ class PolicyBlock:
             return record if same == (address.repo, address.revision, address.path) else None
         record = self._read_record(Path(checkpoint.path) / "policy.json")
         if record is None and self.family.architecture is not None:
-            return {"architecture": self.family.architecture(checkpoint.options)}
+            if imported not in self._foreign:
+                self._foreign[imported] = self.family.architecture(Path(checkpoint.path), checkpoint.options)
+            return {"architecture": self._foreign[imported]}
         return record
 
     def _read_record(self, path: Path) -> Mapping[str, Any] | None:
@@ -202,7 +211,7 @@ class Config:
         check_against("config", raw, source)
         self.source = source
         self.seed = raw.get("seed", 0)
-        self.compute = {"device": "cpu", "batch_rows": 4096, **raw.get("compute", {})}
+        self.compute = compute_settings(raw.get("compute", {}), source)
         self.resources: dict[str, dict[str, int]] = dict(raw.get("resources", {}))
         self.demo: list[str] = list(raw.get("demo", []))
         try:

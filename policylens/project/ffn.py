@@ -30,7 +30,7 @@ CLUSTERS: dict[str, Any] = {
     "clouds": 99,
     "perplexity": 30.0,
 }
-PROBED = ("sites", "split", "rows", "max_batches", "minimum", "source", "observations", "names")
+PROBED = ("sites", "split", "rows", "batch_rows", "max_batches", "minimum", "source", "observations", "names")
 """What looking at activations is told; all else says what is made of them."""
 RECORDED = ("top_k_per_layer", "minimum", "layers", "store_value_vectors", "projection")
 

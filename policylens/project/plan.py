@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import statistics
 import subprocess
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from policylens.capture.settings import LAST
 from policylens.errors import UserError
+from policylens.policies.sites import Site
 from policylens.project.config import Config, PolicyBlock
 from policylens.project.paths import parse
 from policylens.stores.files import read_json
@@ -129,18 +132,23 @@ def work(rule: str, wildcards: Mapping[str, str]) -> Work:
 
 
 def _size(config: Config, jobs: Sequence[Job]) -> str:
-    total, unknown = 0, 0
+    total, unknown, most = 0, 0, False
     for job in jobs:
         if not job.rule.startswith("capture"):
             continue
-        size = capture_bytes(config[job.wildcards["policy"]], job.wildcards)
+        policy = config[job.wildcards["policy"]]
+        size = capture_bytes(policy, job.wildcards)
         total, unknown = total + (size or 0), unknown + (size is None)
-    text = f"{total / 1e9:.3g} GB"
+        most = most or "kinds" in policy.captures[job.wildcards["capture"]]["tokens"]
+    text = f"{'at most ' if most else ''}{total / 1e9:.3g} GB"
     return text + (f", and {unknown} parts whose rows or widths are not known yet" if unknown else "")
 
 
 def capture_bytes(policy: PolicyBlock, wildcards: Mapping[str, str]) -> int | None:
-    """Bytes of one part of a capture, or None while the rows of its source or its sites cannot be known."""
+    """Bytes of one part of a capture, or None while the rows of its source or its sites cannot be known.
+
+    Of tokens at most so many: how many are of the wanted kinds is known of no frame before it is seen.
+    """
     block = policy.captures[wildcards["capture"]]
     if "import" in block:
         return None
@@ -148,13 +156,20 @@ def capture_bytes(policy: PolicyBlock, wildcards: Mapping[str, str]) -> int | No
     rows = _rows(policy, block["source"], wildcards["part"])
     if sites is None or rows is None:
         return None
-    units = 0
-    for name in block["sites"]:
-        size = 1
-        for length in sites[name].row_shape:
-            size *= length
-        units += size
+    if block["frames"]:
+        rows = min(rows, -(-block["frames"] // len(policy.parts(block))))
+    units = sum(_kept(sites[name], block["tokens"]) for name in block["sites"])
     return rows * units * BYTES[block["dtype"]]
+
+
+def _kept(site: Site, tokens: Mapping[str, Any]) -> int:
+    """Numbers that are kept of a row of a site. tokens: of the capture's block."""
+    sizes = dict(site.inner)
+    if tokens.get("which") == LAST:
+        sizes["token"] = 1
+    if "denoise" in sizes and tokens.get("denoise"):
+        sizes["denoise"] = len({step % sizes["denoise"] for step in tokens["denoise"]})
+    return math.prod(sizes.values()) * site.width
 
 
 def _rows(policy: PolicyBlock, source: str, part: str) -> int | None:

@@ -38,12 +38,15 @@ def rows_of_segments(
     return np.unique(np.concatenate(found)), counts
 
 
-def rows_of_concepts(capture: Table, concepts: ConceptMap, kinds: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """Concept -> rows of the capture, ascending. kinds: of tokens, by name; empty: all rows.
+def rows_of_concepts(
+    capture: Table, concepts: ConceptMap, kinds: Sequence[str] = (), denoise: Sequence[int] = ()
+) -> dict[str, np.ndarray]:
+    """Concept -> rows of the capture, ascending.
 
-    Raises UserError for a concept of which the capture has no row.
+    kinds: of tokens, by name. denoise: numbers of denoising steps. All rows where they are empty. Raises UserError for
+    a concept of which the capture has no row.
     """
-    wanted = of_kinds(capture, kinds)
+    wanted = of_kinds(capture, kinds) & of_denoising_steps(capture, denoise)
     episodes, steps = capture.coordinate("episode"), capture.coordinate("step")
     found = {}
     for text, segments in concepts.concepts.items():
@@ -69,6 +72,22 @@ def of_kinds(capture: Table, kinds: Sequence[str]) -> np.ndarray:
         if kind not in codes:
             raise UserError(f"{capture.folder}: has no tokens of the kind {kind!r}; it has: {', '.join(codes)}")
     return np.isin(capture.coordinate("kind"), [codes[kind] for kind in kinds])
+
+
+def of_denoising_steps(capture: Table, steps: Sequence[int]) -> np.ndarray:
+    """(n,) bool: rows of one of the denoising steps; all where none are named."""
+    if not steps:
+        return np.ones(capture.n_rows, bool)
+    if "denoise" not in capture.names:
+        raise UserError(f"{capture.folder}: its rows are of no denoising step; leave denoise out")
+    held = capture.coordinate("denoise")
+    there = np.unique(held).tolist()
+    for step in steps:
+        if step not in there:
+            raise UserError(
+                f"{capture.folder}: has no rows of the denoising step {step}; it has: {', '.join(map(str, there))}"
+            )
+    return np.isin(held, steps)
 
 
 def kind_codes(capture: Table) -> dict[str, int]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from policylens.devices import uses_tf32
+
 PACKAGES = ("numpy", "torch", "xarray", "zarr")
 
 
@@ -21,12 +23,15 @@ def provenance(
 
     settings: the config fragment that made it. seed: of its randomness, if any.
     checkpoint_sha256: of the weights that made it, if any. inputs: name -> digest of what it was made from.
+    Where float32 products are made in TF32, the record says so.
     """
     record: dict[str, Any] = {"settings": dict(settings), "packages": package_versions()}
     if seed is not None:
         record["seed"] = seed
     if checkpoint_sha256 is not None:
         record["checkpoint_sha256"] = checkpoint_sha256
+    if uses_tf32():
+        record["float32_products"] = "tf32"
     if inputs:
         record["inputs"] = dict(inputs)
     return record

@@ -14,7 +14,7 @@ from policylens.steering.goal import Goal
 from policylens.steering.study import Found
 from policylens.steering.world import mean_of_tasks
 from policylens.visualize.effect_plots import COLOURS
-from policylens.visualize.figure import GREY, drawing, empty, whiskers
+from policylens.visualize.figure import GREY, drawing, empty, log_axis, whiskers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def frontier(path: Path, record: Record, found: Found) -> None:
         for number, entry in enumerate(record["chosen"], start=1):
             _confirmed(axes, number, entry)
         axes.axhline(0, color=GREY, linewidth=0.8)
-        axes.set_xscale("log")
+        log_axis(axes, "x")
         axes.set_xlabel("disturbance: KL(unsteered || steered) of actions, mean per decision (nats)")
         unit = _unit_of(record["measures"][goal["measure"]])
         axes.set_ylabel(f"gain: {goal['measure']} {goal['change']} ({unit})")

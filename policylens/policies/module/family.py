@@ -84,5 +84,5 @@ FAMILY = Family(
     settings={"import": OPTIONS},
     observations=observations,
     files=files,
-    architecture=architecture,
+    architecture=lambda _, options: architecture(options),
 )

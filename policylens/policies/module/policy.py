@@ -80,8 +80,9 @@ class ModulePolicy(Policy):
         edit: Mapping[str, Edit] | None = None,
         resume: tuple[str, Mapping[str, Carry]] | None = None,
         stop_after: str | None = None,
+        times: int | None = None,
     ) -> Pass:
-        """See :meth:`Policy.run`. The batch is part of the cache, since resuming needs it.
+        """See :meth:`Policy.run`. The batch is part of the cache, since resuming needs it. No site is repeated.
 
         Which site comes first is only known once a pass has been there: a pass that stops early does so from the
         second time on, when its sites are known to be reached exactly once.

@@ -14,6 +14,11 @@ KINDS = ("pi0", "pi05")
 HEADS = 8
 """Attention heads of both streams: LeRobot's training pass has this number written into it."""
 
+TIED = "paligemma_with_expert.paligemma.lm_head.weight"
+EMBEDDING = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
+UNUSED = "paligemma_with_expert.gemma_expert.lm_head.weight"
+"""The expert's head over words, which nothing reads: 0.26e9 numbers in published checkpoints, left out of ours."""
+
 _SHARED = {"depth", "head_dim", "kv_heads"}
 _PARTS = {
     "language": {"width", "hidden", *_SHARED},

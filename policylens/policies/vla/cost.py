@@ -24,8 +24,12 @@ class StageCost(NamedTuple):
     flops: int
 
 
-def pass_flops(architecture: Mapping[str, Any], stop_after: str | None = None) -> dict[str, int]:
+def pass_flops(
+    architecture: Mapping[str, Any], stop_after: str | None = None, times: int | None = None
+) -> dict[str, int]:
     """Operations per frame of a whole pass, or of one that stops after a site, by part of the network.
+
+    times: how often the site is computed, of those that are at every denoising step; as often as there is if None.
 
     The vision tower is apart because its numbers are float32 whatever the precision of the rest. UserError for a site
     that there is not.
@@ -35,7 +39,7 @@ def pass_flops(architecture: Mapping[str, Any], stop_after: str | None = None) -
         places = [place for place, stage in enumerate(stages) if stage.site == stop_after]
         if not places:
             raise UserError(f"the policy has no site {stop_after!r}")
-        stages = stages[: places[-1] + 1]
+        stages = stages[: places[-1 if times is None else times - 1] + 1]
     return {part: sum(stage.flops for stage in stages if stage.part == part) for part in PARTS}
 
 
@@ -44,6 +48,8 @@ def stages_of(architecture: Mapping[str, Any]) -> Iterator[StageCost]:
     found = architecture
     prefix, depth = prefix_tokens(found), found["language"]["depth"]
     yield StageCost("language_embed", "vision", len(found["cameras"]) * vision_flops(found))
+    angles = (prefix + suffix_tokens(found)) * found["language"]["head_dim"]
+    yield StageCost("language_embed", "language", angles)
     for layer in range(depth):
         yield from _layer("language", layer, found, prefix, prefix)
     for step in range(found["denoising_steps"]):
@@ -68,10 +74,9 @@ def _layer(stream: str, layer: int, found: Mapping[str, Any], tokens: int, keys:
     width, hidden, head = own["width"], own["hidden"], own["head_dim"]
     projections = 2 * tokens * width * head * (2 * HEADS + 2 * own["kv_heads"])
     attention = 4 * tokens * keys * head * HEADS
-    angles = tokens * head
     adaptive = 2 * _adaptive(found) if stream == "expert" else 0
     read = 2 * 2 * tokens * width * hidden
-    yield StageCost(f"{stream}_{layer}_ffn", stream, projections + attention + angles + adaptive + read)
+    yield StageCost(f"{stream}_{layer}_ffn", stream, projections + attention + adaptive + read)
     yield StageCost(f"{stream}_{layer}", stream, 2 * tokens * hidden * width)
 
 

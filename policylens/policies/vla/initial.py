@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from policylens.policies.vla.architecture import check_architecture
+from policylens.policies.vla.architecture import EMBEDDING, check_architecture
 from policylens.policies.vla.frames import Frames
 from policylens.policies.vla.libero.tasks import TASKS
-from policylens.policies.vla.network import EMBEDDING, fresh_network
+from policylens.policies.vla.network import fresh_network
 from policylens.policies.vla.prompts import BINS, SPECIAL
 
 SIZES: dict[str, Any] = {

@@ -17,19 +17,18 @@ Seen = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Block:
-    """layer: LeRobot's. rotary: gives the positions' cosines and sines."""
+    """layer: LeRobot's."""
 
     layer: nn.Module
-    rotary: nn.Module
 
     def attend(
-        self, stream: Tensor, positions: Tensor, mask: Tensor, seen: Seen | None = None, condition: Tensor | None = None
+        self, stream: Tensor, angles: Tensor, mask: Tensor, seen: Seen | None = None, condition: Tensor | None = None
     ) -> tuple[Tensor, Seen]:
         """The stream after attention, and the keys and values of this stream.
 
-        stream: (n, tokens, width). positions: (n, tokens). mask: added to scores, broadcast to (n, heads, tokens, all
-        keys). seen: keys and values of other tokens, which stand before the stream's own. condition: (n, width) of
-        adaptive norms.
+        stream: (n, tokens, width). angles: (n, 2, tokens, head_dim), cosines and sines of its positions. mask: added to
+        scores, broadcast to (n, heads, tokens, all keys). seen: keys and values of other tokens, which stand before the
+        stream's own. condition: (n, width) of adaptive norms.
         """
         from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
@@ -39,7 +38,7 @@ class Block:
         query, key, value = (
             project(normed).view(heads).transpose(1, 2) for project in (own.q_proj, own.k_proj, own.v_proj)
         )
-        query, key = apply_rotary_pos_emb(query, key, *self.rotary(normed, positions))
+        query, key = apply_rotary_pos_emb(query, key, *angles.unbind(1))
         keys, values = key, value
         if seen is not None:
             keys, values = torch.cat([seen[0], key], dim=2), torch.cat([seen[1], value], dim=2)

@@ -13,12 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from policylens.policies.checkpoint import take_tensors
-from policylens.policies.vla.architecture import HEADS
-
-TIED = "paligemma_with_expert.paligemma.lm_head.weight"
-EMBEDDING = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
-UNUSED = "paligemma_with_expert.gemma_expert.lm_head.weight"
-"""The expert's head over words, which nothing reads: 0.26e9 numbers in published checkpoints, left out of ours."""
+from policylens.policies.vla.architecture import EMBEDDING, HEADS, TIED
 
 
 def empty_network(architecture: Mapping[str, Any]) -> nn.Module:

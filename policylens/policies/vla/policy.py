@@ -18,7 +18,7 @@ from torch.nn import functional
 from policylens.policies.heads import Flow
 from policylens.policies.protocol import Batch, Carry, Policy, Stage, Tokens, Vocabulary
 from policylens.policies.sites import TOKEN_KINDS, Site
-from policylens.policies.vla.architecture import check_architecture, image_tokens
+from policylens.policies.vla.architecture import check_architecture, image_tokens, suffix_tokens
 from policylens.policies.vla.architecture import sites as sites_of
 from policylens.policies.vla.layers import Block, key_mask, own_mask
 from policylens.policies.vla.network import loaded_network
@@ -65,7 +65,7 @@ class VLAPolicy(Policy):
         """The language model's, then those of the expert once per denoising step."""
         stages = [self._stage("language_embed", "stream", self._embed)]
         for number, layer in enumerate(self.language.layers):
-            block = Block(layer, self.language.rotary_emb)
+            block = Block(layer)
             hidden, write = (functools.partial(step, block) for step in (self._hidden, self._write))
             hidden = functools.partial(hidden, str(number))
             stages += [self._stage(f"language_{number}_ffn", "ffn", hidden)]
@@ -135,7 +135,7 @@ class VLAPolicy(Policy):
             stages.append(self._stage("conditioning", "conditioning", functools.partial(self._condition, step)))
         stages.append(self._stage("expert_embed", "expert_stream", functools.partial(self._embed_actions, step)))
         for number, layer in enumerate(self.expert.layers):
-            block = Block(layer, self.language.rotary_emb)
+            block = Block(layer)
             hidden = functools.partial(self._expert_hidden, block, str(number))
             write = functools.partial(self._expert_write, block)
             stages.append(self._stage(f"expert_{number}_ffn", "expert_ffn", hidden))
@@ -153,14 +153,16 @@ class VLAPolicy(Policy):
         words = torch.where(carry["prompt_kinds"] >= 0, carry["ids"], -1)
         ids = torch.cat([torch.full(seen, -1, device=self.device), words], dim=1)
         valid = kinds >= 0
+        after = valid.sum(1, keepdim=True) + torch.arange(suffix_tokens(self.architecture), device=self.device)
+        places = {"angles": valid.cumsum(1) - 1, "suffix_angles": after}
+        angles = {name: torch.stack(self.language.rotary_emb(stream, at), dim=1) for name, at in places.items()}
         rest = {name: value for name, value in carry.items() if name not in ("images", "ids", "prompt_kinds")}
-        prefix = {"prefix": Tokens(kinds, ids), "valid": valid, "positions": valid.cumsum(1) - 1, "seen": {}}
-        return {**rest, **prefix, "stream": stream}
+        return {**rest, **angles, "prefix": Tokens(kinds, ids), "valid": valid, "seen": {}, "stream": stream}
 
     def _hidden(self, block: Block, number: str, carry: Carry) -> Carry:
         rest = {name: value for name, value in carry.items() if name != "stream"}
         mask = key_mask(carry["valid"], self.dtype)
-        attended, seen = block.attend(carry["stream"], carry["positions"], mask)
+        attended, seen = block.attend(carry["stream"], carry["angles"], mask)
         kept = {**carry["seen"], number: {"keys": seen[0], "values": seen[1]}}
         return {**rest, "attended": attended, "ffn": block.hidden(attended)[0], "seen": kept}
 
@@ -194,11 +196,10 @@ class VLAPolicy(Policy):
 
     def _expert_hidden(self, block: Block, number: str, carry: Carry) -> Carry:
         stream, valid = carry["expert_stream"], carry["valid"]
-        positions = valid.sum(1, keepdim=True) + torch.arange(stream.shape[1], device=self.device)
         mask = own_mask(key_mask(valid, self.dtype), carry["suffix"].kinds == STATE)
         condition = self._condition_of(carry)
         seen = carry["seen"][number]
-        attended, _ = block.attend(stream, positions, mask, (seen["keys"], seen["values"]), condition)
+        attended, _ = block.attend(stream, carry["suffix_angles"], mask, (seen["keys"], seen["values"]), condition)
         hidden, gate = block.hidden(attended, condition)
         rest = {name: value for name, value in carry.items() if name != "expert_stream"}
         return {**rest, "attended": attended, "expert_ffn": hidden, "gate": gate}

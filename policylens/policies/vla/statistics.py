@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from policylens.errors import UserError
-from policylens.stores.files import read_json, read_tensors
+from policylens.stores.files import read_json
+from policylens.stores.headers import read_numbers
 
 DEFAULT_MODES = {"pi0": "mean_std", "pi05": "quantiles"}
 KEYS = {"state": ("state", "observation.state"), "action": ("action", "actions")}
@@ -37,11 +38,11 @@ def statistics_of(path: Path, options: Mapping[str, Any]) -> dict[str, dict[str,
 def _from_tensors(place: Path) -> dict[str, dict[str, list[float]]]:
     """LeRobot's: tensors called "<key>.<statistic>"."""
     found: dict[str, dict[str, list[float]]] = {}
-    for name, tensor in read_tensors(place).items():
+    for name, values in read_numbers(place).items():
         key, _, statistic = name.rpartition(".")
         own = next((own for own, keys in KEYS.items() if key in keys), None)
         if own is not None:
-            found.setdefault(own, {})[statistic] = tensor.double().flatten().tolist()
+            found.setdefault(own, {})[statistic] = values
     return found
 
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from policylens.errors import UserError
 from policylens.policies.run_settings import RunSettings
 from policylens.policies.runs import Run, go_on
+from policylens.policies.vla.architecture import TIED
 from policylens.policies.vla.frames import SLUGS, Frames, fields, of_demonstrations, of_played
 from policylens.policies.vla.initial import architecture_of, initial_network
 from policylens.policies.vla.libero.tasks import TASKS
-from policylens.policies.vla.network import TIED
 from policylens.policies.vla.play import PlaySettings, play
 from policylens.policies.vla.policy import VLAPolicy
 
