@@ -85,7 +85,7 @@ class Subject:
 
     @functools.cached_property
     def spread(self) -> Tensor | None:
-        """(n, positions) on the CPU: what a latent's unit is worth in each row; None for 1 (an SAE without row_norm)."""
+        """(n, positions) on the CPU: what a latent's unit is worth in each row; None for 1, without `row_norm`."""
         found = self.sae.spread(self.activation.to(self.sae.W_enc.dtype))
         return None if found is None else found.reshape(self.n_rows, -1).cpu()
 

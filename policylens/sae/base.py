@@ -118,7 +118,7 @@ class SAE:
         return self.architecture.encode(self.tensors, self.normalised(x))
 
     def decode(self, f: Tensor) -> Tensor:
-        """Reconstruction (..., d_out) from latents (..., m): with `row_norm`, of normalised rows (see `reconstruct`)."""
+        """Reconstruction (..., d_out) from latents (..., m); with `row_norm` that of the normalised row."""
         return self.architecture.decode(self.tensors, f)
 
     def reconstruct(self, f: Tensor, x: Tensor) -> Tensor:

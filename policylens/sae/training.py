@@ -189,8 +189,8 @@ def check_start(start: SAE, settings: Mapping[str, Any], d_in: int, d_out: int) 
     normalises, wanted = row_norm_of(start.cfg.settings), row_norm_of(settings)
     if normalises not in (None, wanted):
         raise UserError(
-            f"{settings['start'] or 'start'}: its row_norm is {normalises}, the training's {wanted or 'none'}; only one "
-            "without row_norm can be gone on from with another"
+            f"{settings['start'] or 'start'}: its row_norm is {normalises}, the training's {wanted or 'none'}; only "
+            "one without row_norm can be gone on from with another"
         )
 
 
