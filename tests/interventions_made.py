@@ -107,12 +107,17 @@ class Walker(Policy):
         return heads, value, {"h": carry["h"]}
 
 
-def walk_subject(site="hidden", episodes=(3, 6, 1, 5), head="gaussian"):
+def walk_saes():
+    """One per site of `Walker`."""
+    return {place.name: sae_of(place.width, 6 + number, 7 + number) for number, place in enumerate(Walker.places)}
+
+
+def walk_subject(site="hidden", episodes=(3, 6, 1, 5), head="gaussian", saes=None):
     """A subject of a recurrent policy, the policy, all its observations and its SAEs."""
     numbers = np.repeat(np.arange(len(episodes)) * 10, episodes)
     policy = Walker(head)
     batch = {"seen": np.random.default_rng(1).normal(size=(len(numbers), 4))}
-    saes = {place.name: sae_of(place.width, 6 + number, 7 + number) for number, place in enumerate(policy.places)}
+    saes = saes or walk_saes()
     others = [np.flatnonzero(numbers != own) for own in numbers]
     donors = np.array([rows[3 * place % len(rows)] for place, rows in enumerate(others)])
     pieces = [{"seen": part} for part in np.array_split(batch["seen"], 3)]
@@ -177,8 +182,8 @@ def slowly(subject, policy, batch, site, saes, mode, latent):
         everything = Latents.of([f])
         change = mode.change(np.array([latent]), everything, subject.donors)
         g[:, :, latent] += torch.from_numpy(change[:, :, 0]).to(g)
-        base = x if mode.keep_error else sae.decode(f.reshape(-1, f.shape[-1])).reshape(x.shape)
-        return base + sae.decode(g).reshape(x.shape) - sae.decode(f).reshape(x.shape)
+        before, after = (sae.reconstruct(part.flatten(0, 1), rows).reshape(x.shape) for part in (f, g))
+        return (x if mode.keep_error else before) + after - before
 
     def spliced(x):
         return x if mode.keep_error else sae(x.reshape(-1, x.shape[-1])).reshape(x.shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -33,6 +35,11 @@ def made(decoder, encoder=None, b_enc=None, b_dec=None, threshold=0.0, seed=0, *
         **names,
     )
     return SAE(cfg, {name: tensor.contiguous() for name, tensor in tensors.items()})
+
+
+def normalising(sae, kind) -> SAE:
+    """The same weights, for rows that are normalised by numbers of their own first."""
+    return SAE(dataclasses.replace(sae.cfg, settings={**sae.cfg.settings, "row_norm": kind}), sae.tensors)
 
 
 def directions(m, d, seed=0) -> np.ndarray:

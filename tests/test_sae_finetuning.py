@@ -74,11 +74,6 @@ def test_a_fine_tuned_state_dict_is_read_as_it_is(tmp_path, nested):
         import_sae(tmp_path / "finetuned.pt")
 
 
-def test_rows_divided_by_their_own_spread_are_refused(tmp_path):
-    with refused("layer_norm"):
-        import_sae(write_gemma(tmp_path / "gemma", normalize_activations="layer_norm"))
-
-
 @pytest.mark.parametrize("rescale", [False, True])
 def test_fine_tuning_begins_where_the_imported_one_is(tmp_path, rescale):
     start = import_sae(write_gemma(tmp_path / "gemma"))
@@ -127,10 +122,13 @@ def config(tmp_path, monkeypatch):
 
 def test_the_pages_sweep_is_the_studys(config):
     members = trained_members(Config(config)["pi05"].sweeps["finetuned"])
-    keys = ("sparsity", "learning_rate", "batch_rows", "rescale")
-    grid = itertools.product((1e-5, 3e-5, 1e-4), (3e-5, 1e-4, 3e-4), (128, 256, 512), (False, True))
-    assert sorted(tuple(own[key] for key in keys) for own in members.values()) == sorted(grid)
+    keys = ("sparsity", "learning_rate", "batch_rows", "row_norm")
+    norms = ("none", "mean_abs", "layer_norm")
+    grid = itertools.product((1e-5, 3e-5, 1e-4), (3e-5, 1e-4, 3e-4), (128, 256, 512), norms)
+    assert sorted(tuple(own.get(key, "none") for key in keys) for own in members.values()) == sorted(grid)
+    assert len(members) == 81
     for own in members.values():
         assert own["steps"] == -(-2 * 16_000 // own["batch_rows"]), "two epochs"
         assert (own["gradient_clip"], own["centre"], own["sampling"]) == (None, False, "epochs")
+        assert own["rescale"] is False
         assert own["start"] == "results/pi05/libero/sae/base/language_12/gemma"

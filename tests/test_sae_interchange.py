@@ -268,8 +268,6 @@ def test_weights_of_half_precision_are_what_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("cfg", "parts"),
     [
-        ({"normalize_activations": "layer_norm"}, ("'layer_norm'", "cannot be folded")),
-        ({"normalize_activations": "constant_norm_rescale"}, ("'constant_norm_rescale'", "cannot be folded")),
         ({"normalize_activations": "covariance_whitening"}, ("cannot be folded", "save_inference_model")),
         ({"architecture": "skip_transcoder"}, ("'skip_transcoder'", "W_skip")),
         ({"architecture": "temporal"}, ("'temporal'", "time steps")),

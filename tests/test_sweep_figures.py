@@ -100,6 +100,8 @@ def test_lines_and_labels_name_what_differs():
     found["theirs"] = report(standard(sparsity=0, steps=1), imported=True)
     assert members.varied(found) == ["learning_rate", "training_seed"]
     assert members.short_labels(found)["theirs"] == "standard m=16 imported"
+    rows = {"plain": report(topk()), "apart": report(topk(row_norm="layer_norm"))}
+    assert set(members.series(rows).values()) == {"topk k=4 row norm=none", "topk k=4 row norm=layer_norm"}
     twins = {"one": report(topk()), "other": report(topk())}
     assert members.short_labels(twins) == {"one": "topk m=16 k=4 (one)", "other": "topk m=16 k=4 (other)"}
 

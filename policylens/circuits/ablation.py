@@ -5,6 +5,7 @@ latents outside the circuit are then moved from f to their reference r,
 
     x' = x + sum over i outside of (r_i - f_i) W_dec,i
 
+(times the spread of x's rows, for an SAE with `row_norm`)
 while those inside keep what they have become. The SAE's error, x less its reconstruction, stays in x' as it then is;
 without it x' is the reconstruction moved likewise. With every latent inside, x' = x, and nothing changes.
 
@@ -92,9 +93,10 @@ class Ablation:
 
         def edit(x: Tensor) -> Tensor:
             f = encoded(sae, x) if known is None else known
-            moved = ((reference - f) * outside) @ sae.W_dec
-            base = x.to(f.dtype) if self.keep_error else sae.decode(f.reshape(-1, f.shape[-1])).reshape(x.shape)
-            return (base + moved.reshape(x.shape)).to(x.dtype)
+            rows = x.to(f.dtype).reshape(*f.shape[:2], x.shape[-1])
+            moved = sae.added((reference - f) * outside, rows)
+            base = rows if self.keep_error else sae.reconstruct(f.reshape(-1, f.shape[-1]), rows.flatten(0, 1))
+            return (base.reshape(x.shape) + moved.reshape(x.shape)).to(x.dtype)
 
         return edit
 

@@ -92,6 +92,8 @@ def gather(
 
     sides: True: the positive concept, False: the negative. baseline: another site, summed too.
     """
+    if sae is not None:
+        check_fixed_directions(sae)
     parts, active = [], None
     for positive, side in sides.items():
         keys, cell = np.unique(np.stack([side.episodes, side.texts]), axis=1, return_inverse=True)
@@ -114,6 +116,15 @@ def gather(
         decoder = sae.W_dec.detach().cpu().double().numpy()
         cells.sums[RESIDUAL] = cells.sums[LATENT] @ decoder
     return cells, active
+
+
+def check_fixed_directions(sae: SAE) -> None:
+    """UserError for an SAE whose latents add another amount to every row: they have no direction in the activation."""
+    if sae.row_norm is not None:
+        raise UserError(
+            f"the SAE at {sae.cfg.site!r} has row_norm {sae.row_norm}: what a latent adds differs from row to row, so "
+            "that latents have no direction in the activation; name an SAE without row_norm, or none"
+        )
 
 
 def _pieces(side: Side, sites: list[str]) -> Iterator[tuple[str, np.ndarray, Tensor]]:

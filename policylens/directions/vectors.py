@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from policylens.concepts.probes import balanced_weights, fit_probes
-from policylens.directions.cells import ACTIVATION, LATENT, RESIDUAL, Cells
+from policylens.directions.cells import ACTIVATION, LATENT, RESIDUAL, Cells, check_fixed_directions
 from policylens.directions.weights import contrast
 from policylens.sae.base import SAE
 from policylens.stores.files import write_tensors
@@ -61,6 +61,7 @@ def vectors_of(cells: Cells, sae: SAE | None) -> dict[str, np.ndarray]:
 
 def decoded(latent_direction: np.ndarray, sae: SAE) -> dict[str, np.ndarray]:
     """A latent direction (m,) and what it is in the activation, without and with the decoder's bias."""
+    check_fixed_directions(sae)
     bias = sae.b_dec.detach().cpu().double().numpy()
     along = latent_direction @ sae.W_dec.detach().cpu().double().numpy()
     return {LATENT_DIRECTION: latent_direction, RESIDUAL_DIRECTION: along, WITH_BIAS: along + bias}

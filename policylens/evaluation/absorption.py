@@ -82,7 +82,7 @@ class Concept(NamedTuple):
 
 def absorbed(sae: SAE, x: Tensor, f: Tensor, concept: Concept) -> Absorbed:
     """The two measures for positive rows x (n, d) that the probe gets right, and their latents f (n, m)."""
-    parts, total = f * concept.along, (x - sae.b_dec) @ concept.direction
+    parts, total = f * concept.along, (sae.normalised(x) - sae.b_dec) @ concept.direction
     on = sae.active(f)[:, concept.main].any(1)
     full = _full(parts, total, concept.cosines) & ~on
     found = (_fraction(parts, total, concept).double(), full, on)

@@ -67,8 +67,11 @@ def encoded(*saes_and_rows: Any) -> Iterator[tuple[Any, ...]]:
             yield (piece, *(sae.encode(x[piece].to(sae.device)) for sae, x in zip(saes, rows, strict=True)))
 
 
-Null = Mapping[str | None, RandomDirections]
-"""Directions to compare with, by the output site that decoder directions are at."""
+Space = tuple[str | None, str | None]
+"""Where decoder directions are: output site, and how its rows are normalised by numbers of their own."""
+
+Null = Mapping[Space, RandomDirections]
+"""Directions to compare with, by where they are."""
 
 Progress = Callable[[list[Any], str], Iterable[Any]]
 
@@ -96,8 +99,7 @@ def compare(
     members = members_of(saes, x)
     relations = {name: member.kin for name, member in members.items() if len(member.alive)}
     null = {
-        site: RandomDirections(covariance_of(written[site] if site else rows), seed)
-        for site in {sae.cfg.output_site for sae in saes.values()}
+        space_of(sae): RandomDirections(covariance_of(_given(sae, rows, written)), seed) for sae in one_per_space(saes)
     }
     groups, pairs = seed_groups(relations), width_pairs(relations)
     elsewhere = x[torch.from_numpy(other_rows(episodes, seed))]
@@ -112,6 +114,23 @@ def compare(
             for narrow, wide in progress(pairs, "splitting")
         ],
     }
+
+
+def space_of(sae: SAE) -> Space:
+    """Where an SAE's decoder directions are."""
+    return sae.cfg.output_site, sae.row_norm
+
+
+def one_per_space(saes: Mapping[str, SAE]) -> Iterable[SAE]:
+    """An SAE of every space that there is among some."""
+    return {space_of(sae): sae for sae in saes.values()}.values()
+
+
+def _given(sae: SAE, rows: np.ndarray, written: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The rows that an SAE's decoder directions add up to."""
+    if sae.cfg.output_site:
+        return written[sae.cfg.output_site]
+    return rows if sae.row_norm is None else sae.normalised(torch.from_numpy(rows)).numpy()
 
 
 def _described(member: Member) -> dict[str, Any]:
@@ -153,7 +172,7 @@ def _pair(first: Member, second: Member, x: Tensor, elsewhere: Tensor, null: Nul
     observed, matching = directions_agree(first.directions, second.directions)
     directions = {
         "observed": observed,
-        **null_agreement(first.directions, len(second.alive), null[first.sae.cfg.output_site]),
+        **null_agreement(first.directions, len(second.alive), null[space_of(first.sae)]),
     }
     activations = None
     if max(first.sae.cfg.d_sae, second.sae.cfg.d_sae) <= EXACT:
@@ -194,7 +213,7 @@ def _splitting(parent: Member, child: Member, x: Tensor, elsewhere: Tensor, null
     return {
         "latents": [parent.sae.cfg.d_sae, child.sae.cfg.d_sae],
         "observed": splitting(parent.directions, child.directions),
-        **null_splitting(parent.directions, len(child.alive), null[parent.sae.cfg.output_site]),
+        **null_splitting(parent.directions, len(child.alive), null[space_of(parent.sae)]),
         "coverage": {"threshold": CHILD, **coverage},
     }
 

@@ -56,15 +56,17 @@ def row_table(
     for x, y in zip(rows.split(batch_rows), wanted.split(batch_rows), strict=True):
         x, y = x.to(sae.device), y.to(sae.device)
         f = sae.encode(x)
-        given, strength, active = sae.decode(f), sae.strength(f), sae.active(f)
+        given, strength, active = sae.reconstruct(f, x), sae.strength(f), sae.active(f)
         fired += active.sum(0)
         positive += (f > 0).sum(0)
         squares = [(y - given).square(), y.square(), (y - mean).square(), given.square(), y * given]
         sums = [term.sum(1).float() for term in (*squares, active, strength * sae.scale, f != 0, f)]
-        sums.append(sae.architecture.penalty(sae.tensors, x, f, norms))
+        inside = sae.normalised(x)
+        sums.append(sums[0] if sae.row_norm is None else (inside - sae.decode(f)).square().sum(1).float())
+        sums.append(sae.architecture.penalty(sae.tensors, inside, f, norms))
         parts.append(torch.stack(sums).cpu().double())
-    *sums, penalty = torch.cat(parts, dim=1)
-    loss = sae.architecture.objective(sums[0] * sae.scale**2, penalty, wanted.shape[1])
+    *sums, error, penalty = torch.cat(parts, dim=1)
+    loss = sae.architecture.objective(error * sae.scale**2, penalty, wanted.shape[1])
     return RowTable(*(column.cpu().numpy() for column in (*sums, loss, fired, positive)))
 
 

@@ -16,9 +16,10 @@ Add = Callable[[int, np.ndarray, dict[str, np.ndarray]], None]
 class Changes:
     """k changes, each of which follows one latent: the activation is moved by amounts[k] * directions[k].
 
-    amounts: (k, n, positions) in the pass without changes: per * (wanted - measured). directions: (k, d), in the
-    activation's units. latents: (k,) their numbers. per: 1, or the norm of the latent's direction where another
-    direction of norm 1 stands in its place.
+    amounts: (k, n, positions) in the pass without changes: per * (wanted - measured), times the row's spread for an SAE
+    with `row_norm`. directions: (k, d), in the activation's units (those of normalised rows for such an SAE). latents:
+    (k,) their numbers. per: 1, or the norm of the latent's direction where another direction of norm 1 stands in its
+    place.
     """
 
     amounts: Tensor

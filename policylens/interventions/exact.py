@@ -1,11 +1,11 @@
 """Exact effects of changing single latents, at the cost of the rows that change.
 
-A latent's change moves the activation by (wanted - f_i) W_dec,i: nothing else, for decoders are linear. Rows in which
-wanted and measured value agree stay as they are, and so does everything that follows from them: their effect is 0 and
-need not be computed. What remains are pairs of a latent and a row; many pairs, of several latents, make one batch,
-which runs through the rest of the network alone. Where the first thing in that rest is a linear map, it is applied to
-the directions, once, and not to every pair. The result is that of one whole pass per latent, up to the rounding of sums
-(docs/interventions.md derives it).
+A latent's change moves the activation by (wanted - f_i) W_dec,i: nothing else, for decoders are linear (for an SAE with
+`row_norm` times the spread that the row has without the change). Rows in which wanted and measured value agree stay as
+they are, and so does everything that follows from them: their effect is 0 and need not be computed. What remains are
+pairs of a latent and a row; many pairs, of several latents, make one batch, which runs through the rest of the network
+alone. Where the first thing in that rest is a linear map, it is applied to the directions, once, and not to every pair.
+The result is that of one whole pass per latent, up to the rounding of sums (docs/interventions.md derives it).
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ def changes_of(subject: Subject, mode: Mode, latents: np.ndarray) -> Changes:
     """Each latent changed as the mode says."""
     change = mode.change(latents, subject.latents, subject.donors)
     amounts = torch.from_numpy(np.ascontiguousarray(change.transpose(2, 0, 1)))
+    if subject.spread is not None:
+        amounts = amounts * subject.spread
     directions = subject.sae.W_dec[torch.from_numpy(latents).to(subject.sae.device)]
     return Changes(amounts, directions, latents, 1.0)
 

@@ -143,6 +143,9 @@ def _edit(subject: Subject, mode: Mode, changes: Changes, which: np.ndarray, row
         f = encoded(subject.sae, x)[torch.arange(len(x)), :, index.to(x.device)]
         wanted = mode.wanted(f, *(part.to(f) for part in (means, active, donated)))
         moved = (changes.per * (wanted - f))[:, :, None].to(x) * directions.to(x)[:, None, :]
+        spread = subject.sae.spread(x)
+        if spread is not None:
+            moved = moved * spread.reshape(len(x), -1, 1)
         return x + moved.reshape(x.shape)
 
     return edit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -81,6 +82,12 @@ class Subject:
     def activation(self) -> Tensor:
         """(n, *inner, d) the site's own."""
         return self._passed.activation
+
+    @functools.cached_property
+    def spread(self) -> Tensor | None:
+        """(n, positions) on the CPU: what a latent's unit is worth in each row; None for 1, without `row_norm`."""
+        found = self.sae.spread(self.activation.to(self.sae.W_enc.dtype))
+        return None if found is None else found.reshape(self.n_rows, -1).cpu()
 
     def baseline(self, keep_error: bool) -> Baseline:
         """The pass as it is or, without the SAE's error, the pass with the SAE's reconstruction in its place."""

@@ -10,6 +10,7 @@ from policylens.errors import UserError
 from policylens.policies.importing import is_hub_address, parse_hub_address
 from policylens.project.checks import check_ascending, check_labelled, naming, require
 from policylens.project.known import known
+from policylens.project.row_norm_checks import check_goes_on
 from policylens.project.sweeps import (
     import_path,
     imported_members,
@@ -94,10 +95,11 @@ def _check_training(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -
         raise UserError(f"{where}: rows are chosen by labels, so all captures of train_on must be of one source")
     for name, own in trained.items():
         if own["start"]:
-            _check_start(policy, f"{where}.{name}: start", own["start"], sweep=where.rpartition(".")[2])
+            _check_start(policy, f"{where}.{name}: start", own, sweep=where.rpartition(".")[2])
 
 
-def _check_start(policy: PolicyBlock, where: str, start: str, sweep: str) -> None:
+def _check_start(policy: PolicyBlock, where: str, member: Mapping[str, Any], sweep: str) -> None:
+    start = member["start"]
     parts = Path(start).parts
     if parts[:1] != ("results",):
         if not (Path(start) / "cfg.json").is_file():
@@ -107,11 +109,11 @@ def _check_start(policy: PolicyBlock, where: str, start: str, sweep: str) -> Non
             f"{where}: {start} is of this very sweep, which is trained as one; give the member another sweep"
         )
     elif parts[1:2] == (policy.name,):
-        _check_built(policy, where, start)
+        check_goes_on(f"{where}: {start}", _built(policy, where, start), member)
 
 
-def _check_built(policy: PolicyBlock, where: str, path: str) -> None:
-    """That the config has the blocks that build an SAE of this policy at a path below results/."""
+def _built(policy: PolicyBlock, where: str, path: str) -> Mapping[str, Any]:
+    """The member at a path below results/, of which the config must have the blocks that build it."""
     parts = Path(path).parts
     if len(parts) != 7 or parts[3] != "sae":
         raise UserError(
@@ -121,7 +123,7 @@ def _check_built(policy: PolicyBlock, where: str, path: str) -> None:
     known(checkpoint, policy.checkpoints, where, "checkpoint")
     own = policy.sweeps[known(sweep, policy.sweeps, where, "sweep")]
     known(site, own["sites"], where, "site", f" of the sweep {sweep!r}")
-    known(member, own["members"], where, "member", f" of the sweep {sweep!r}")
+    return own["members"][known(member, own["members"], where, "member", f" of the sweep {sweep!r}")]
 
 
 def _check_output_site(policy: PolicyBlock, where: str, member: Mapping[str, Any], capture: str) -> None:

@@ -16,8 +16,8 @@ from policylens.stores.names import check_name
 RESERVED = ("evaluation", "imported", "training")
 IMPORT = "import"
 
-SHORT = {"latents": "m", "sparsity": "l"}
-"""Letters that stand for a setting in a grid member's name; others keep their own name."""
+SHORT = {"latents": "m", "sparsity": "l", "row_norm": ""}
+"""What stands for a setting in a grid member's name, before its value; others keep their own name."""
 
 
 def rows_of(sweep: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from policylens.errors import UserError
 from policylens.sae.architecture import Tensors
 from policylens.sae.architectures import build
+from policylens.sae.row_kinds import row_norm_of
+from policylens.sae.row_norm import Scales, scales_of
 
 FORMAT = 1
 
@@ -22,7 +24,9 @@ class SAEConfig:
 
     architecture: its name. d_in, d_sae, d_out: width of the activation it takes, number of latents, and width of the
         activation it gives (d_in but for a transcoder).
-    settings: of its training, complete (`policylens.sae.settings`).
+    settings: of its training, complete (`policylens.sae.settings`). With `row_norm` in them the SAE normalises each row
+        by numbers of its own, which is no part of the weights; "the activation's own units" are then those of the
+        normalised row.
     normalisation: {"centre": bool, "scale": float, "mean": [d_out floats]} of the training rows that it gives. Already
         folded into the weights; kept for mean-ablation and for stating norms in the units of the training. The mean of
         an imported SAE is None where no capture was given.
@@ -60,7 +64,7 @@ class SAEConfig:
 
 
 class SAE:
-    """f = encode(x), x_hat = decode(f), for raw activations x (n, d_in).
+    """f = encode(x), x_hat = reconstruct(f, x), for raw activations x (n, d_in); x_hat = decode(f) without `row_norm`.
 
     cfg: see :class:`SAEConfig`. tensors: W_enc (d_in, m), b_enc (m,), W_dec (m, d_out), b_dec (d_out,) and whatever
     else the architecture has (`Architecture.shapes`).
@@ -69,6 +73,7 @@ class SAE:
     def __init__(self, cfg: SAEConfig, tensors: Tensors) -> None:
         self.cfg, self.tensors = cfg, tensors
         self.architecture = build(cfg.settings)
+        self.row_norm = row_norm_of(cfg.settings)
 
     def __repr__(self) -> str:
         return f"SAE({self.cfg.architecture}, {self.cfg.d_in} -> {self.cfg.d_sae}, site {self.cfg.site!r})"
@@ -110,20 +115,47 @@ class SAE:
 
         Over (n, height, width, channels) that is a 1x1 convolution, and a linear decoder is another.
         """
-        return self.architecture.encode(self.tensors, x)
+        return self.architecture.encode(self.tensors, self.normalised(x))
 
     def decode(self, f: Tensor) -> Tensor:
-        """Reconstruction (..., d_out) from latents (..., m)."""
+        """Reconstruction (..., d_out) from latents (..., m); with `row_norm` that of the normalised row."""
         return self.architecture.decode(self.tensors, f)
+
+    def reconstruct(self, f: Tensor, x: Tensor) -> Tensor:
+        """Reconstruction (..., d_out) of activations x from latents f (..., m), in the units of x."""
+        given = self.decode(f)
+        return given if self.row_norm is None else self._scales(x).back(given)
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction (..., d_out) of activations (..., d_in)."""
-        return self.decode(self.encode(x))
+        return self.reconstruct(self.encode(x), x)
 
     __call__ = forward
 
+    def normalised(self, x: Tensor) -> Tensor:
+        """What the weights act on: x itself or, with `row_norm`, each row normalised by numbers of its own."""
+        return x if self.row_norm is None else self._scales(x).into(x)
+
+    def spread(self, x: Tensor) -> Tensor | None:
+        """(..., 1) what a row's normalised units are worth in its own, None for 1: without `row_norm`."""
+        return None if self.row_norm is None else self._scales(x).spread
+
+    def added(self, by: Tensor, x: Tensor) -> Tensor:
+        """What latents that change by `by` (..., m) add to activations x (..., d) of the same leading dimensions.
+
+        by W_dec, times the spread of each row of x. The row's mean and spread stay those of x.
+        """
+        moved = by @ self.W_dec
+        return moved if self.row_norm is None else moved * self._scales(x).spread
+
+    def _scales(self, x: Tensor) -> Scales:
+        return scales_of(self.row_norm, x)
+
     def strength(self, f: Tensor) -> Tensor:
-        """|f| * ||W_dec||, (n, m): the norm that each latent contributes, in the activation's units."""
+        """|f| * ||W_dec||, (n, m): the norm that each latent contributes, in the activation's units.
+
+        With `row_norm` in those of the normalised row.
+        """
         return f.abs() * self.W_dec.norm(dim=1)
 
     def active(self, f: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from policylens.errors import UserError
 from policylens.sae.architecture import Tensors
+from policylens.sae.row_norm import scales_of
 
 CHUNK_ROWS = 65_536
 
@@ -23,11 +24,15 @@ class Normalisation:
     mean: (d,) float32, the rows' mean, kept whether or not it is subtracted.
     centre: whether `mean` is subtracted.
     scale: factor after centring; 1 where rescaling is off.
+    row_norm: one of `ROW_NORMS` where each row is normalised by numbers of its own first (None: it is not); mean and
+    scale are then those of the normalised rows. raw_mean: (d,) the mean of the rows as they were.
     """
 
     mean: Tensor
     centre: bool
     scale: float
+    row_norm: str | None = None
+    raw_mean: Tensor | None = None
 
     @property
     def shift(self) -> Tensor:
@@ -36,10 +41,14 @@ class Normalisation:
 
     def apply(self, x: Tensor) -> Tensor:
         """Normalised rows, (n, d), as new memory."""
+        if self.row_norm is not None:
+            x = scales_of(self.row_norm, x).into(x)
         return (x - self.shift.to(x)) * self.scale
 
     def apply_(self, x: Tensor) -> Tensor:
         """Normalise (n, d) rows in place."""
+        if self.row_norm is not None:
+            scales_of(self.row_norm, x).into_(x)
         if self.centre:
             x.sub_(self.mean.to(x))
         return x.mul_(self.scale) if self.scale != 1 else x
@@ -49,19 +58,34 @@ class Statistics:
     """Mean of rows, and their mean norm about it and about 0; weighted, if rows are drawn so. Chunk by chunk.
 
     chunks: gives the rows anew each time it is called, (n, d) tensors in any float precision.
-    weights: (rows,) how much each counts, or None.
+    weights: (rows,) how much each counts, or None. row_norm: what is done to each row first (see `Normalisation`).
     """
 
-    def __init__(self, chunks: Callable[[], Iterable[Tensor]], weights: np.ndarray | None = None) -> None:
-        self._chunks, self._weights = chunks, weights
-        self.count, total, norms = 0.0, 0.0, 0.0
-        for rows, weight in self._weighted():
+    def __init__(
+        self,
+        chunks: Callable[[], Iterable[Tensor]],
+        weights: np.ndarray | None = None,
+        row_norm: str | None = None,
+    ) -> None:
+        self._chunks, self._weights, self._row_norm = chunks, weights, row_norm
+        self.count, total, raw, norms = 0.0, 0.0, 0.0, 0.0
+        for given, weight in self._weighted():
+            rows = self._rows(given)
             self.count += float(weight.sum())
             total = total + weight @ rows.double()
+            raw = total if row_norm is None else raw + weight @ given.double()
             norms += float(weight @ rows.float().norm(dim=1).double())
         if self.count == 0:
             raise UserError("all row weights are 0: there is nothing to learn from")
-        self.mean, self._norm = (total / self.count).float(), norms / self.count
+        self.mean, self.raw_mean = (total / self.count).float(), (raw / self.count).float()
+        self._norm = norms / self.count
+
+    def _rows(self, given: Tensor) -> Tensor:
+        """Rows as they are before centring and scaling."""
+        if self._row_norm is None:
+            return given
+        given = given.float()
+        return scales_of(self._row_norm, given).into(given)
 
     def _weighted(self) -> Iterator[tuple[Tensor, Tensor]]:
         first = 0
@@ -75,9 +99,11 @@ class Statistics:
 
     @functools.cached_property
     def _spread(self) -> float:
-        return (
-            sum(float(w @ (rows.float() - self.mean).norm(dim=1).double()) for rows, w in self._weighted()) / self.count
+        distances = (
+            float(weight @ (self._rows(given).float() - self.mean).norm(dim=1).double())
+            for given, weight in self._weighted()
         )
+        return sum(distances) / self.count
 
     def normalisation(self, *, centre: bool, rescale: bool) -> Normalisation:
         """The normalisation whose scale makes the mean norm of a row sqrt(d).
@@ -92,7 +118,7 @@ class Statistics:
             if norm == 0:
                 raise UserError(f"all activations are {'equal' if centre else 'zero'}: there is nothing to learn")
             scale = float(np.float32(len(self.mean) ** 0.5 / norm))
-        return Normalisation(self.mean, centre, scale)
+        return Normalisation(self.mean, centre, scale, self._row_norm, self.raw_mean)
 
 
 def measure(activations: Tensor, *, centre: bool, rescale: bool) -> Normalisation:

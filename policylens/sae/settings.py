@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policylens.errors import UserError
+from policylens.sae import row_kinds
 from policylens.stores.faults import did_you_mean
 from policylens.stores.schemas import check_value
 
@@ -38,6 +39,7 @@ COMMON: dict[str, dict[str, Any]] = {
     },
     "centre": {"type": "boolean", "description": "Subtract the training rows' mean before encoding."},
     "rescale": {"type": "boolean", "description": "Scale the data so that the mean norm of a row is sqrt(d)."},
+    "row_norm": row_kinds.SETTING,
     "seed": {
         "anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}],
         "description": "Of the initialisation; null: the sweep's. Batches follow the sweep's seed alone.",
@@ -232,6 +234,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 ARCHITECTURES = tuple(sorted(OWN))
 
+MAY_BE_ABSENT = {"row_norm"}
+"""Settings that complete ones have only where they are asked for."""
+
 
 def schema(architecture: str) -> dict[str, Any]:
     """JSON schema of the settings of one architecture; those without a default are required."""
@@ -240,7 +245,7 @@ def schema(architecture: str) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": properties,
-        "required": sorted(properties.keys() - DEFAULTS[architecture].keys()),
+        "required": sorted(properties.keys() - DEFAULTS[architecture].keys() - MAY_BE_ABSENT),
     }
 
 
@@ -253,7 +258,7 @@ def resolve(settings: Mapping[str, Any], source: str = "SAE settings") -> dict[s
     name = settings.get("architecture")
     check_architecture(name, source)
     check_value(schema(name), dict(settings), source)
-    filled = DEFAULTS[name] | dict(settings)
+    filled = row_kinds.without_none(DEFAULTS[name] | dict(settings))
     _check(filled, source)
     return filled
 
@@ -282,6 +287,7 @@ def _check(filled: Mapping[str, Any], source: str) -> None:
         raise UserError(
             f"{source}: b_dec cannot be subtracted from the input of a transcoder; set subtract_b_dec: false"
         )
+    row_kinds.check_row_norm(filled, source)
     if "prefixes" in filled:
         _check_prefixes(filled, source)
 

@@ -56,7 +56,7 @@ def groups(members: Mapping[str, Settings]) -> list[list[str]]:
     """Names of the members that can share a stream of batches, in order of their first appearance."""
     found: dict[str, list[str]] = {}
     for name, settings in members.items():
-        key = json.dumps([settings[entry] for entry in SHARED])
+        key = json.dumps([settings.get(entry) for entry in SHARED])
         found.setdefault(key, []).append(name)
     return list(found.values())
 

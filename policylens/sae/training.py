@@ -15,6 +15,7 @@ from policylens.sae.member import Member
 from policylens.sae.normalisation import Normalisation, Statistics, fold, unfold
 from policylens.sae.order import Order
 from policylens.sae.parallel import as_a_whole, in_parts
+from policylens.sae.row_kinds import row_norm_of
 from policylens.sae.selection import Selection, in_memory
 from policylens.sae.settings import resolve
 from policylens.sae.stream import Batch, Stream, monitor
@@ -144,15 +145,15 @@ class Feed:
         )
 
 
-SHARED = ("batch_rows", "centre", "rescale", "sampling", "monitor_rows", "output_site")
-"""Settings that members on one feed have in common."""
+SHARED = ("batch_rows", "centre", "rescale", "row_norm", "sampling", "monitor_rows", "output_site")
+"""Settings that members on one feed have in common; one that is absent is common too."""
 
 
 def normalisations(selection: Selection, settings: Mapping[str, Any]) -> tuple[Normalisation, Normalisation]:
     """Normalisation of the rows that are taken, and of those that are reconstructed."""
     wanted = {"centre": settings["centre"], "rescale": settings["rescale"]}
-    weights = selection.weights
-    before = Statistics(lambda: (c.inputs for c in selection.chunks()), weights).normalisation(**wanted)
+    weights, own = selection.weights, row_norm_of(settings)
+    before = Statistics(lambda: (c.inputs for c in selection.chunks()), weights, own).normalisation(**wanted)
     if selection.pieces[0].targets is None:
         return before, before
     return before, Statistics(lambda: (c.targets for c in selection.chunks()), weights).normalisation(**wanted)
@@ -163,7 +164,10 @@ PLAIN = {"standard", "plain_l1"}
 
 
 def new_member(settings: Mapping[str, Any], feed: Feed, seed: int, device: str, start: SAE | None = None) -> Member:
-    """A member before its first step. start: an SAE on raw activations to go on from."""
+    """A member before its first step. start: an SAE to go on from, as a function of raw activations.
+
+    One without `row_norm` gives its weights to a member with it: they act on the normalised rows.
+    """
     d_in, d_out = feed.selection.d_in, feed.selection.d_out
     tensors = None
     if start is not None:
@@ -182,6 +186,12 @@ def check_start(start: SAE, settings: Mapping[str, Any], d_in: int, d_out: int) 
     for name, one, other in zip(("architecture", "input width", "output width", "latents"), has, wants, strict=True):
         if one != other:
             raise UserError(f"{settings['start'] or 'start'}: its {name} is {one}, the training's {other}")
+    normalises, wanted = row_norm_of(start.cfg.settings), row_norm_of(settings)
+    if normalises not in (None, wanted):
+        raise UserError(
+            f"{settings['start'] or 'start'}: its row_norm is {normalises}, the training's {wanted or 'none'}; only "
+            "one without row_norm can be gone on from with another"
+        )
 
 
 def train(
@@ -248,7 +258,7 @@ def finished(member: Member, before: Normalisation, after: Normalisation, seed: 
         d_sae=d_sae,
         d_out=tensors["W_dec"].shape[1],
         settings=dict(member.settings),
-        normalisation={"centre": after.centre, "scale": after.scale, "mean": after.mean.tolist()},
+        normalisation={"centre": after.centre, "scale": after.scale, "mean": after.raw_mean.tolist()},
         active_threshold=member.settings["active_threshold"] / after.scale,
         seed=seed,
         **origin,

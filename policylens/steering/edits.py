@@ -13,7 +13,8 @@ from policylens.steering.targets import Target
 class Steering:
     """Moves a target's coordinates in every activation it is given, at all positions; all else stays.
 
-    x' = x + sum_i (wanted_i - c_i) W_i: what an SAE does not reconstruct stays in the activation.
+    x' = x + sum_i (wanted_i - c_i) W_i: what an SAE does not reconstruct stays in the activation. For an SAE with
+    `row_norm` the sum is multiplied by the spread of each row of x.
 
     along: (d,) unit vector, for controls: the activation is moved as far as the target would be, this way. One
     coordinate keeps its sign, so that a push is a push and a pull a pull; of several the length of their sum counts.
@@ -35,6 +36,12 @@ class Steering:
 
     def change(self, x: Tensor) -> Tensor:
         """What is added to x, (n, positions, d)."""
+        moved = self._moved(x)
+        if self.target.spread is None:
+            return moved
+        return moved * self.target.spread(x).to(moved).reshape(len(x), -1, 1)
+
+    def _moved(self, x: Tensor) -> Tensor:
         coordinates = self.target.read(x)
         by = self.move.wanted(coordinates, self.target, self.generator) - coordinates
         directions = self.target.directions.to(by)

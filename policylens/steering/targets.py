@@ -52,7 +52,8 @@ class Target:
 
     name: as results are called. site: where. latents: their numbers; empty for anything else. read: coordinates of an
     activation. directions: (k, d) what one more of each coordinate adds to the activation. units: their numbers, where
-    units of the activation itself are steered.
+    units of the activation itself are steered. spread: (n, *inner, d) -> (n, *inner, 1), what directions are multiplied
+    by in each row; None for 1.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Target:
     directions: Tensor
     scale: Scale
     units: tuple[int, ...] = ()
+    spread: Reading | None = None
 
 
 def latents_target(name: str, site: str, sae: SAE, latents: Sequence[int], rows: Latents) -> Target:
@@ -83,7 +85,9 @@ def latents_target(name: str, site: str, sae: SAE, latents: Sequence[int], rows:
     pool = torch.from_numpy(rows.dense(numbers)).to(sae.device)
     unit = torch.from_numpy(rows.active_means[numbers]).to(pool)
     scale = Scale.of(pool, torch.zeros_like(unit), unit)
-    return Target(name, site, tuple(int(number) for number in numbers), read, sae.W_dec[index].detach(), scale)
+    spread = None if sae.row_norm is None else sae.spread
+    directions, own = sae.W_dec[index].detach(), tuple(int(number) for number in numbers)
+    return Target(name, site, own, read, directions, scale, spread=spread)
 
 
 def direction_target(

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from policylens.sae.row_kinds import NONE, row_norm_of
+
 Report = Mapping[str, Any]
 Style = dict[str, Any]
 
@@ -53,7 +55,7 @@ def varied(reports: Mapping[str, Report], leave_out: tuple[str, ...] = ()) -> li
     own = {name: report for name, report in reports.items() if trained_here(report)}
     for report in own.values():
         for other in _same_kind(own, report):
-            keys = report["settings"].keys() & other["settings"].keys() - set(APART)
+            keys = report["settings"].keys() & other["settings"].keys() - set(APART) | {"row_norm"}
             found |= {key for key in (*keys, "training_seed") if _value(report, key) != _value(other, key)}
     return sorted(found - set(leave_out))
 
@@ -134,6 +136,8 @@ def _same_kind(reports: Mapping[str, Report], report: Report) -> list[Report]:
 
 
 def _value(report: Report, key: str) -> Any:
+    if key == "row_norm":
+        return row_norm_of(report["settings"]) or NONE
     return report["training_seed"] if key == "training_seed" else report["settings"].get(key)
 
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from agreement import assert_same
+from agreement import assert_same, assert_same_rows
+from sae_made import normalising
 from test_sae_interchange import EXPORTS, random_sae
 
 from policylens.sae.files import save_sae
@@ -89,6 +90,37 @@ def load(folder):
 def test_from_saelens(tmp_path, name, options, subtract):
     inference(name, apply_b_dec_to_input=subtract, **options).save_model(tmp_path)
     assert_same(load(tmp_path), import_sae(tmp_path), inputs())
+
+
+ROW_NORMS = {"layer_norm": "layer_norm", "constant_norm_rescale": "rms"}
+
+
+@pytest.mark.parametrize("how", ROW_NORMS)
+@pytest.mark.parametrize("subtract", [False, True])
+@pytest.mark.parametrize(("name", "options"), [("standard", {}), ("topk", {"k": K}), ("jumprelu", {}), ("gated", {})])
+def test_rows_normalised_by_themselves(tmp_path, name, options, subtract, how):
+    """As it is, after SAELens has trained it, and as it is written here, loaded there."""
+    inference(name, apply_b_dec_to_input=subtract, normalize_activations=how, **options).save_model(tmp_path / "one")
+    training(name, apply_b_dec_to_input=subtract, normalize_activations=how, **options).save_inference_model(
+        tmp_path / "two"
+    )
+    x = inputs() * 3 + 1
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        sae = import_sae(folder)
+        assert sae.row_norm == ROW_NORMS[how]
+        assert_same_rows(load(folder), sae, x)
+        save_sae(tmp_path / "ours", sae)
+        export_sae(tmp_path / "ours", "saelens", tmp_path / "theirs")
+        assert_same_rows(load(tmp_path / "theirs"), sae, x)
+
+
+@pytest.mark.parametrize("kind", ROW_NORMS.values())
+@pytest.mark.parametrize("architecture", sorted(set(EXPORTS["saelens"]) - {"transcoder"}))
+def test_rows_normalised_by_themselves_to_saelens(tmp_path, architecture, kind):
+    sae = normalising(random_sae(architecture, D, M), kind)
+    save_sae(tmp_path / "ours", sae)
+    export_sae(tmp_path / "ours", "saelens", tmp_path / "theirs")
+    assert_same_rows(load(tmp_path / "theirs"), sae, inputs() * 3 + 1)
 
 
 @pytest.mark.parametrize("name", ["transcoder", "jumprelu_transcoder"])

@@ -1,8 +1,8 @@
 """From other tools' conventions to the one of this project, and back.
 
-Here f = act(x W_enc + b_enc) and x_hat = f W_dec + b_dec for raw activations x. Elsewhere b_dec may be subtracted from
-x first, x may be scaled, or latents may be selected by size times decoder norm. All of that is affine, so it is folded
-into the tensors: in float64, rounded once.
+Here f = act(x W_enc + b_enc) and x_hat = f W_dec + b_dec for raw activations x, or for rows that `row_norm` has
+normalised. Elsewhere b_dec may be subtracted from x first, x may be scaled by one number, or latents may be selected by
+size times decoder norm. All of that is affine, so it is folded into the tensors: in float64, rounded once.
 """
 
 from __future__ import annotations

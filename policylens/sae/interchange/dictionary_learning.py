@@ -185,6 +185,10 @@ def write(sae: SAE, folder: Path) -> None:
     if name is None or is_transcoder(sae):
         what = "transcoder" if is_transcoder(sae) else f"{sae.cfg.architecture!r} SAE"
         raise UserError(f"dictionary_learning has no equal of a {what}; export it as a state_dict")
+    if sae.row_norm is not None:
+        raise UserError(
+            f"dictionary_learning has no equal of row_norm {sae.row_norm}; export it as a state_dict (.safetensors)"
+        )
     layout = LAYOUTS[name]
     tensors = {n: tensor.detach().cpu().double() for n, tensor in sae.tensors.items()}
     if layout.subtracts:

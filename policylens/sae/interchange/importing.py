@@ -31,7 +31,7 @@ READERS: dict[str, Callable[[Path, Mapping[str, Any]], Foreign]] = {
 READS = {
     "saelens": {"scale", "output_site"},
     "dictionary_learning": set(),
-    "state_dict": {"scale", "subtract_b_dec", "transposed", "k", "output_site"},
+    "state_dict": {"scale", "subtract_b_dec", "transposed", "k", "row_norm", "output_site"},
 }
 """Options that each format takes, beside `format`."""
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from policylens.sae.row_kinds import SETTING
 from policylens.stores.schemas import check_value
 
 FORMATS = ("saelens", "dictionary_learning", "state_dict")
@@ -28,6 +29,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "description": "Of a state dict whose shapes do not tell: whether W_enc is (m, d) and W_dec (d, m).",
     },
     "k": {"type": "integer", "minimum": 1, "description": "Of a state dict: keep the k largest latents of a row."},
+    "row_norm": {
+        "enum": SETTING["enum"],
+        "description": "Of a state dict: what each row was normalised by before it was encoded; none if left out.",
+    },
     "output_site": {"type": "string", "description": "Of a transcoder: the site that it predicts."},
 }
 """Options of an import, as a JSON schema's properties."""

@@ -27,6 +27,7 @@ from policylens.sae.interchange.convention import (
     settings_of,
     with_norms_in_encoder,
 )
+from policylens.sae.row_kinds import NONE
 from policylens.sae.settings import prefix_widths
 from policylens.stores.files import read_json, read_tensors, sha256_of_file, write_json, write_tensors
 from policylens.stores.schemas import check_value
@@ -65,6 +66,9 @@ WRITTEN = {
     "gated": "gated",
 }
 TRANSCODERS = {"standard": "transcoder", "jumprelu": "jumprelu_transcoder"}
+NORMALISED_ROWS = {"layer_norm": "layer_norm", "constant_norm_rescale": "rms"}
+"""What it does to each row as it runs -> `row_norm` here."""
+
 SELECTING = ("batch_topk", "matryoshka")
 TRAINED_AS = {"batchtopk": "batch_topk", "matryoshka_batchtopk": "matryoshka"}
 FLAT = {"type": "object", "required": ["d_in", "d_sae"]}
@@ -97,10 +101,11 @@ def read(folder: Path, options: Mapping[str, Any]) -> Foreign:
     tensors = _tensors(cfg, kind, weights)
     if kind.ours in SELECTING:
         kind, tensors = _one_threshold(kind, tensors)
+    told = {"output_site": output_site, "row_norm": NORMALISED_ROWS.get(_normalised(cfg), NONE)}
     files = [config, weights] + [path for path in (folder / FREQUENCIES, folder / SCALER) if path.exists()]
     return Foreign(
         path=folder,
-        settings=settings_of(kind.ours, cfg["d_sae"], config, kind.known | {"output_site": output_site}),
+        settings=settings_of(kind.ours, cfg["d_sae"], config, kind.known | told),
         tensors=tensors,
         subtracts_b_dec=bool(cfg.get("apply_b_dec_to_input", True)),
         scale=scale,
@@ -171,7 +176,11 @@ def _selecting(kind: Kind, details: Mapping[str, Any], latents: int) -> Kind:
 
 def scale_of(cfg: Mapping[str, Any], folder: Path, options: Mapping[str, Any]) -> float:
     """What activations are multiplied with before this SAE encodes them, 1 for nothing."""
-    how, given = cfg.get("normalize_activations", "none"), options.get("scale")
+    how, given = _normalised(cfg), options.get("scale")
+    if how in NORMALISED_ROWS:
+        if given is not None:
+            raise UserError(f"{folder / CONFIG}: it normalises each row by itself ({how}); leave scale out")
+        return 1.0
     if how == "none":
         if given is not None:
             raise UserError(f"{folder / CONFIG}: its activations are not normalised; leave scale out")
@@ -189,6 +198,10 @@ def scale_of(cfg: Mapping[str, Any], folder: Path, options: Mapping[str, Any]) -
             "folder; give it as scale (a number, or 'capture' to measure it on a capture)"
         )
     return float(given)
+
+
+def _normalised(cfg: Mapping[str, Any]) -> str:
+    return cfg.get("normalize_activations", "none")
 
 
 def _check_plain(cfg: Mapping[str, Any], path: Path) -> None:
@@ -286,6 +299,8 @@ def _written(sae: SAE) -> str:
     if architecture is None:
         what = f"a {ours!r} {'transcoder' if is_transcoder(sae) else 'SAE'}"
         raise UserError(f"SAELens has no equal of {what}; export it as a state_dict")
+    if sae.row_norm not in (None, *NORMALISED_ROWS.values()):
+        raise UserError(f"SAELens has no equal of row_norm {sae.row_norm}; export it as a state_dict (.safetensors)")
     return architecture
 
 
@@ -310,7 +325,7 @@ def _config(sae: SAE, architecture: str) -> dict[str, Any]:
         "dtype": cfg.dtype,
         "device": "cpu",
         "apply_b_dec_to_input": False,
-        "normalize_activations": "none",
+        "normalize_activations": {own: theirs for theirs, own in NORMALISED_ROWS.items()}.get(sae.row_norm, "none"),
         "reshape_activations": "none",
         "metadata": metadata,
     }

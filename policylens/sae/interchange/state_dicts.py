@@ -27,6 +27,7 @@ from policylens.sae.interchange.convention import (
     settings_of,
 )
 from policylens.sae.interchange.dictionary_learning import state_dict, write_torch
+from policylens.sae.row_kinds import row_norm_of
 from policylens.stores.files import read_tensors, sha256_of_file, write_tensors
 from policylens.stores.schemas import check_value
 
@@ -36,7 +37,7 @@ COUNT = "k"
 """Tensor of a TopK SAE: how many latents a row keeps, an integer."""
 
 MATRICES = ("W_enc", "W_dec")
-SAID = {"subtract_b_dec", "transposed", "k"}
+SAID = {"subtract_b_dec", "transposed", "k", "row_norm"}
 """Options for what a file written here says itself."""
 
 TOLD = {
@@ -53,7 +54,7 @@ TOLD = {
 
 
 def read(path: Path, options: Mapping[str, Any]) -> Foreign:
-    """The SAE in a state dict. options: scale, subtract_b_dec, transposed, k, output_site (see `options.OPTIONS`).
+    """The SAE in a state dict. options: scale, subtract_b_dec, transposed, k, row_norm, output_site (`OPTIONS`).
 
     Raises UserError naming the file where it leaves open what the options do not say.
     """
@@ -66,7 +67,9 @@ def read(path: Path, options: Mapping[str, Any]) -> Foreign:
     (d_in, m), d_out = tensors["W_enc"].shape, tensors["W_dec"].shape[1]
     known = _known(stored, told, options, path)
     output_site = output_site_of(options, path, told.get("transcoder", True if d_in != d_out else None))
-    known |= {"output_site": output_site}
+    known |= {"output_site": output_site} | {name: options[name] for name in ("row_norm",) if name in options}
+    if row_norm_of(known) and "scale" in options:
+        raise UserError(f"{path}: rows with a row_norm of their own are not scaled besides; leave scale out")
     if known["architecture"] == "standard" and output_site is not None:
         known["architecture"] = "transcoder"
     settings = settings_of(known["architecture"], m, path, known)
@@ -191,7 +194,7 @@ def write(sae: SAE, path: Path) -> None:
     """Write an SAE's tensors as they are: f = act(x W_enc + b_enc), x_hat = f W_dec + b_dec.
 
     A .safetensors file also says which architecture with which settings. A .pt file has room for tensors alone: k is
-    one of them, a threshold that all latents share is repeated, and linear latents are refused.
+    one of them, a threshold that all latents share is repeated, and linear latents and `row_norm` are refused.
     """
     if path.suffix == ".safetensors":
         told = {
@@ -210,6 +213,8 @@ def write(sae: SAE, path: Path) -> None:
 def _plain(sae: SAE, path: Path) -> Tensors:
     if sae.cfg.architecture == "linear":
         raise UserError(f"{path}: cannot say that its latents are linear; export to a .safetensors file")
+    if sae.row_norm is not None:
+        raise UserError(f"{path}: cannot say that it has row_norm {sae.row_norm}; export to a .safetensors file")
     tensors = dict(sae.tensors)
     if "threshold" in tensors:
         tensors["threshold"] = tensors["threshold"].expand(sae.cfg.d_sae)
