@@ -28,7 +28,7 @@ PER_FRAME = 16
 """Words of a prompt that are no padding and no state: `Task: turn on the stove, State: ...; Action:` and its like."""
 SEEN_BYTES = 2 * 256 * 256 * 3
 """Of a frame of LIBERO: two cameras."""
-LATENTS, EPOCHS, TRAINING_SHARE, MEMBERS = 16_384, 2, 0.8, 54
+LATENTS, EPOCHS, TRAINING_SHARE, MEMBERS = 16_384, 2, 0.8, 81
 HALF = 2
 """Bytes of a stored number."""
 LAYERS, WIDTH, HIDDEN = PI05["language"]["depth"], PI05["language"]["width"], PI05["language"]["hidden"]
