@@ -195,4 +195,4 @@ def test_the_fine_tuning_sweep_of_the_docs_can_be_planned(project):
     project.configure(config_of("sae_finetuning.md"))
     jobs = project.jobs("results/pi05/libero/sae/finetuned/index.json")
     project.configure(CONFIG)
-    assert (jobs["train_sweep"], jobs["publish_sae"], jobs["write_recipe"], jobs["import_sae"]) == (1, 55, 54, 1)
+    assert (jobs["train_sweep"], jobs["publish_sae"], jobs["write_recipe"], jobs["import_sae"]) == (1, 82, 81, 1)

@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 from interventions_made import Frames, frames, saes_of, slowly, subject_of, walk_saes, walk_subject, walked
 from sae_made import directions, made, normalising
 from support import refused
+from test_tokens import WIDTH, Talking
 
+from policylens.capture.tokens import Choice, selected
 from policylens.circuits.ablation import Ablation
 from policylens.circuits.outputs import Output
 from policylens.directions.vectors import decoded
 from policylens.evaluation.absorption import Concept, absorbed
 from policylens.evaluation.comparison import compare
 from policylens.evaluation.fidelity import Piece, fidelity_rows
+from policylens.evaluation.token_fidelity import Frames as TokenFrames
+from policylens.evaluation.token_fidelity import token_fidelity_rows
 from policylens.interventions.controls import control
 from policylens.interventions.exact import measure
 from policylens.interventions.gradient import first_order
@@ -50,6 +54,18 @@ def test_a_perfect_dictionarys_pass_is_the_clean_one(kind):
     assert found["zero"]["kl"].mean() > 1e-3
     plain = fidelity_rows(policy, "frame", normalising(perfect(4, kind), "none"), pieces)
     np.testing.assert_allclose(plain["reconstruction"]["kl"], 0, atol=1e-7)
+
+
+def test_a_perfect_dictionarys_tokens_are_the_clean_ones():
+    """Each token is a row, with a spread of its own; the others stay as they are."""
+    policy, choice, mean = Talking(), Choice(("language",)), np.zeros(WIDTH, np.float32)
+    batch, others = ({"seen": values} for values in (np.arange(1, 7) * 10.0, np.arange(6) * 10.0))
+    passed = policy.run(batch, read=["stream"])
+    recorded, _ = selected([policy.sites["stream"]], passed.reads, passed.tokens, choice)
+    pieces = [TokenFrames(batch, others, recorded["stream"].numpy())]
+    found = token_fidelity_rows(policy, "stream", perfect(WIDTH, "mean_abs"), pieces, choice, mean)
+    assert found["reconstruction"]["kl"].max() < 1e-6
+    assert found["zero"]["kl"].min() > 1
 
 
 @pytest.mark.parametrize("kind", ROW_NORMS)
