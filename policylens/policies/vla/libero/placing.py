@@ -23,8 +23,9 @@ LEAN = leaning(0.3, 0.2)
 """Ahead: upright, the arm would be stretched out, and stuck, at the bowl in front. Along y: as the bowl's wall leans;
 upright, the fingers tilt the bowl and slip off."""
 
-HELD = 0.012
-"""Fingers that touch the bowl on both sides, less than this apart (m), hold it; open they are 0.08 apart."""
+HELD, LOOSE = 0.012, 0.04
+"""Fingers that touch the bowl on both sides, less than this apart (m), hold it; from where on they may leave it, when
+they open. Open they are 0.08 apart."""
 
 FIRM = 2.0
 """How much harder than other scripts' hand this one pulls to where it is to be: noise would move it off the rim."""
@@ -35,7 +36,7 @@ def place(simulator: Simulator, hand: NDArray, bowl: str) -> Aim:
     at, apart = simulator.place(bowl), simulator.fingers()
     goal = simulator.place(PLATE) + 0.004 * UP  # a bowl that stands on the plate is as much higher
     if np.linalg.norm((at - goal)[:2]) < 0.02 and at[2] < goal[2] + 0.006:
-        return Aim(hand + 0.05 * UP if apart > HELD + 0.01 else hand, OPEN, LEAN)
+        return Aim(hand + 0.05 * UP if apart > LOOSE else hand, OPEN, LEAN)
     if apart < HELD and simulator.holds(bowl):
         move = FIRM * (funnel(at, goal, room=0.01) - at)
         fastest = 0.05 if at[2] > goal[2] + 0.01 else 0.03  # still at the table: it may slip
