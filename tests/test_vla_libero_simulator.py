@@ -11,6 +11,7 @@ from policylens.policies.vla.libero.demonstrations import record
 from policylens.policies.vla.libero.episode import Episode, axis_angle
 from policylens.policies.vla.libero.expert import expert
 from policylens.policies.vla.libero.hdf5 import write_demonstrations
+from policylens.policies.vla.libero.placing import fingers, holds
 from policylens.policies.vla.libero.reading import open_file
 from policylens.policies.vla.libero.recording import Settings
 from policylens.policies.vla.libero.simulator import Simulator
@@ -58,12 +59,12 @@ def test_a_bowl_is_lifted_let_go_on_the_plate_and_left_there(blind):
     others = np.array([blind.simulator.place(f"akita_black_bowl_{number}") for number in (1, 2)])
     for _ in range(140):
         blind.step(expert(blind.simulator, own))
-        held.append(blind.simulator.holds(bowl))
+        held.append(holds(blind.simulator, bowl))
         highest = max(highest, blind.simulator.place(bowl)[2] - table)
     assert 20 < sum(held) < 100
     assert highest > 0.06  # over the other bowls, which are 0.05 m high
     assert not any(held[-10:])
-    assert blind.simulator.fingers() > 0.07
+    assert fingers(blind.simulator) > 0.07
     assert blind.success()
     stayed = [blind.simulator.place(f"akita_black_bowl_{number}") for number in (1, 2)]
     np.testing.assert_allclose(stayed, others, atol=1e-3)

@@ -33,11 +33,11 @@ FIRM = 2.0
 
 def place(simulator: Simulator, hand: NDArray, bowl: str) -> Aim:
     """Where the hand, now at `hand` (3,), is to go next; bowl: its name in the BDDL file."""
-    at, apart = simulator.place(bowl), simulator.fingers()
+    at, apart = simulator.place(bowl), fingers(simulator)
     goal = simulator.place(PLATE) + 0.004 * UP  # a bowl that stands on the plate is as much higher
-    if np.linalg.norm((at - goal)[:2]) < 0.02 and at[2] < goal[2] + 0.006:
+    if np.linalg.norm((at - goal)[:2]) < 0.02 and touch(simulator, bowl, PLATE):
         return Aim(hand + 0.05 * UP if apart > LOOSE else hand, OPEN, LEAN)
-    if apart < HELD and simulator.holds(bowl):
+    if apart < HELD and holds(simulator, bowl):
         move = FIRM * (funnel(at, goal, room=0.01) - at)
         fastest = 0.05 if at[2] > goal[2] + 0.01 else 0.03  # still at the table: it may slip
         return Aim(hand + np.clip(move, -0.05, fastest), CLOSE, LEAN)
@@ -47,3 +47,19 @@ def place(simulator: Simulator, hand: NDArray, bowl: str) -> Aim:
     if aside < 0.015 and -0.015 < above < 0.01:
         return Aim(hand + FIRM * (rim - hand), CLOSE, LEAN)
     return Aim(hand + FIRM * (funnel(hand, rim - 0.004 * UP, room=0.01) - hand), OPEN, LEAN)
+
+
+def fingers(simulator: Simulator) -> float:
+    """How far the two fingertips are apart (m)."""
+    return float(np.abs(simulator.data.qpos[simulator.env.robots[0]._ref_gripper_joint_pos_indexes]).sum())
+
+
+def holds(simulator: Simulator, name: str) -> bool:
+    """Whether both fingertips touch an object, by its name in the BDDL file."""
+    env = simulator.env
+    return env._check_grasp(env.robots[0].gripper, env.get_object(name).contact_geoms)
+
+
+def touch(simulator: Simulator, one: str, other: str) -> bool:
+    """Whether two objects touch, by their names in the BDDL file."""
+    return simulator.env.check_contact(simulator.env.get_object(one), simulator.env.get_object(other))

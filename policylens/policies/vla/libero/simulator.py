@@ -138,14 +138,6 @@ class Simulator:
         """Position of an object (m), by its name in the BDDL file: (3,)."""
         return np.array(self.data.body_xpos[self.env.obj_body_id[name]])
 
-    def fingers(self) -> float:
-        """How far the two fingertips are apart (m)."""
-        return float(np.abs(self.data.qpos[self.env.robots[0]._ref_gripper_joint_pos_indexes]).sum())
-
-    def holds(self, name: str) -> bool:
-        """Whether both fingertips touch an object, by its name in the BDDL file."""
-        return self.env._check_grasp(self.env.robots[0].gripper, self.env.get_object(name).contact_geoms)
-
     def success(self, task: Task) -> bool:
         """Whether a task of the pair has succeeded in this state, as LIBERO's predicates say."""
         return all(self.env._eval_predicate(goal) for goal in _goal(task))
