@@ -15,10 +15,12 @@ from vla_made import policy
 from policylens.errors import UserError
 from policylens.policies.editing import Edited
 from policylens.policies.vla.environment import rollout
-from policylens.policies.vla.frames import Frames, of_demonstrations
+from policylens.policies.vla.frames import SLUGS, Frames, of_demonstrations
+from policylens.policies.vla.initial import architecture_of, tasks_of
 from policylens.policies.vla.libero.reading import open_file
 from policylens.policies.vla.libero.tasks import TASKS, task
 from policylens.policies.vla.play import PlaySettings
+from policylens.policies.vla.prompts import Prompts
 from policylens.policies.vla.returns import returns
 from policylens.policies.vla.training import train
 from policylens.stores.files import read_json, read_tensors
@@ -63,6 +65,22 @@ def test_frames_pair_what_was_seen_with_what_the_expert_wanted_next(demonstratio
         assert TASKS[sorted(TASKS)[parts[0]["task"][0]]].instruction == file.instruction
     with pytest.raises(UserError, match="32 pixels wide"):
         of_demonstrations(demonstrations, 64)
+
+
+def test_a_policy_has_the_words_and_the_room_that_its_tasks_need(demonstrations):
+    frames = Frames(32)
+    frames.add(of_demonstrations(demonstrations, 32))
+    shown = tasks_of(frames)
+    assert {one.instruction for one in shown} == {"turn on the stove", "turn off the stove"}
+    assert "bowl" not in architecture_of(SIZES, frames)["tokenizer"]["words"]
+    bowls = [slug for slug in TASKS if "bowl" in slug]
+    frames.columns["task"][:] = SLUGS.index(bowls[0])
+    found = architecture_of(SIZES, frames)
+    low = np.full((1, 8), -2.0)  # below what has been seen: every number has a minus sign
+    prompts = Prompts("pi05", found["tokenizer"], found["prompt_tokens"] + 4)
+    prompt = prompts([TASKS[slug].instruction for slug in bowls], np.repeat(low, 2, axis=0))
+    assert ((prompt.kinds >= 0).sum(axis=1) == 35).all()
+    assert (prompt.ids[0] != prompt.ids[1]).sum() == 1  # back or front
 
 
 def test_chunks_end_with_their_episode(demonstrations):

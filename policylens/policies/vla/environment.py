@@ -24,9 +24,9 @@ def rollout(
 
     steps: episode int64, step int32, group uint64; the observation: image and wrist_image uint8 (n, size, size, 3),
     upright, state float32 (n, 8), instruction uint8 (n, 256); action float32 (n, 7), as executed; object_joint float32,
-    where the drawer or knob is (m or rad); task int8, the number of the task.
+    the measure of the pair (m or rad); task int8, the number of the task.
     episodes: episode int64, length int32, success bool, opposite bool (the contrary was brought about), moved float64
-    (how far the joint went the way of the instruction), initial_state int64, task int8.
+    (how far the measure of the pair went the way of the instruction), initial_state int64, task int8.
     """
     torch.set_num_threads(threads)
     wanted = PlaySettings.of(settings)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from policylens.policies.vla.architecture import EMBEDDING, check_architecture
 from policylens.policies.vla.frames import Frames
 from policylens.policies.vla.libero.tasks import TASKS
 from policylens.policies.vla.network import fresh_network
+=======
+from policylens.policies.vla.architecture import check_architecture
+from policylens.policies.vla.frames import SLUGS, Frames
+from policylens.policies.vla.libero.tasks import TASKS, Task
+from policylens.policies.vla.network import EMBEDDING, fresh_network
+>>>>>>> b1ec081c9a33a82587ab07845223f6d3824f4066
 from policylens.policies.vla.prompts import BINS, SPECIAL
 
 SIZES: dict[str, Any] = {
@@ -32,19 +39,30 @@ SIZES: dict[str, Any] = {
     "cameras": ["image", "wrist_image"],
 }
 """What `architecture` of a training's settings may set, and the defaults."""
-PROMPT_TOKENS = 28
+BESIDES = 21
+"""Room in a prompt besides the instruction: its fixed words, 8 numbers of the state, and some minus signs."""
 SPREAD = 0.02
 """Added to the actions' standard deviation: of motions that are hardly ever made."""
 
 
-def words() -> list[str]:
-    """The tokenizer's: of prompts and instructions, then the numbers of the state's bins."""
-    own = {word for task in TASKS.values() for word in task.instruction.split()}
+def tasks_of(frames: Frames) -> list[Task]:
+    """The tasks that frames show, in the order of TASKS."""
+    shown = {SLUGS[number] for number in np.unique(frames.columns["task"])}
+    return [task for slug, task in TASKS.items() if slug in shown]
+
+
+def words(tasks: Sequence[Task]) -> list[str]:
+    """The tokenizer's: of prompts and the tasks' instructions, then the numbers of the state's bins."""
+    own = {word for task in tasks for word in task.instruction.split()}
     return ["Task", ":", ",", "State", ";", "Action", "-", *sorted(own), *map(str, range(BINS))]
 
 
 def architecture_of(sizes: Mapping[str, Any], frames: Frames) -> dict[str, Any]:
-    """sizes: differences from SIZES. frames: give the statistics by which states and actions are normalised."""
+    """sizes: differences from SIZES. frames: what is learnt; they give the statistics by which states and actions are
+    normalised, and the words.
+    """
+    learnt = tasks_of(frames)
+    own, longest = words(learnt), max(len(task.instruction.split()) for task in learnt)
     size = {**SIZES, **sizes}
     shared = {name: size[name] for name in ("depth", "head_dim")} | {"kv_heads": 1}
     state, taught = frames.columns["state"], frames.columns["taught"]
@@ -57,8 +75,8 @@ def architecture_of(sizes: Mapping[str, Any], frames: Frames) -> dict[str, Any]:
             "expert": {"width": size["expert_width"], "hidden": size["expert_hidden"], **shared},
             "vision": {name: size[f"vision_{name}"] for name in ("width", "depth", "heads", "hidden")}
             | {"patch": size["patch"], "image_size": frames.size},
-            "vocabulary": len(SPECIAL) + len(words()),
-            "prompt_tokens": PROMPT_TOKENS,
+            "vocabulary": len(SPECIAL) + len(own),
+            "prompt_tokens": longest + BESIDES,
             "chunk": size["chunk"],
             "denoising_steps": size["denoising_steps"],
             "state": state.shape[1],
@@ -70,7 +88,7 @@ def architecture_of(sizes: Mapping[str, Any], frames: Frames) -> dict[str, Any]:
                 "state": {"mode": "quantiles", "q01": low, "q99": high},
                 "action": {"mode": "mean_std", "mean": mean.tolist(), "std": spread.tolist()},
             },
-            "tokenizer": {"words": words()},
+            "tokenizer": {"words": own},
         }
     )
 

@@ -18,7 +18,7 @@ MEASURES = {
     "return": "1 if the instruction was fulfilled, else 0",
     "success": "the instruction was fulfilled, as LIBERO's predicates on the object say (share of episodes)",
     "opposite": "the contrary of the instruction was brought about (share of episodes)",
-    "moved": "how far the object's joint went the way of the instruction (m of a drawer, rad of a knob)",
+    "moved": "how far the pair's measure went the way of the instruction (m of a drawer or of bowls, rad of a knob)",
     "steps": "until the instruction was fulfilled; the horizon where it never was (steps)",
 }
 

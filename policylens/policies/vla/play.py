@@ -27,6 +27,8 @@ from policylens.stores.texts import encode_text
 PURPOSES = ("demonstrations", "rollout", "returns", "strength", "training")
 _APART = 1_000_000
 """Initial states of different purposes are numbered so far apart."""
+LEARNT = ("drawer", "stove")
+"""What the policy of this repository has been taught: the pairs that are played where none are named."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class PlaySettings:
     looked for otherwise.
     """
 
-    pairs: tuple[str, ...] = tuple(PAIRS)
+    pairs: tuple[str, ...] = LEARNT
     instructions: tuple[str, ...] = ()
     horizon: int = 120
     hold: int = 5
@@ -77,7 +79,7 @@ class Played:
 
     columns: name -> one entry per step: image, wrist_image, state, action, object_joint; taught where the expert was
     asked. fulfilled, undone: steps until the episode's task, and the other of its pair, had succeeded; None if never.
-    moved: how far the object's joint went the way of the instruction (m or rad). divergence: per decision.
+    moved: how far the pair's measure went the way of the instruction (m or rad). divergence: per decision.
     """
 
     task: Task
@@ -143,22 +145,22 @@ def play(
         found = Played(task, number)
         observation = episode.reset(task, seed, offset + number)
         _close_at_exit()
-        start, plan = episode.simulator.joint(), np.empty((0, 7))
+        start, plan = episode.simulator.measure(), np.empty((0, 7))
         while found.length < settings.horizon and not _over(found, settings):
             if len(plan) == 0:
                 plan = _planned(policy, reference, observation, flow, found)[: settings.replan]
             action, plan = plan[0], plan[1:]
             moves = action[:6] + settings.noise * flow.standard_normal(6)
             action = np.clip(np.concatenate([moves, action[6:]]), -1, 1).astype(np.float32)
-            joint = episode.simulator.joint()
-            noted = {"object_joint": joint, "action": action}
+            measure = episode.simulator.measure()
+            noted = {"object_joint": measure, "action": action}
             if teach:
                 noted["taught"] = expert(episode.simulator, task).astype(np.float32)
             for name, value in ({k: v for k, v in observation.items() if k != "instruction"} | noted).items():
                 found.columns.setdefault(name, []).append(value)
             observation = episode.step(action)
             _judge(found, episode, task)
-        found.moved = (episode.simulator.joint() - start) * task.sign
+        found.moved = (episode.simulator.measure() - start) * task.sign
         yield found
 
 

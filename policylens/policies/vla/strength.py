@@ -21,8 +21,8 @@ def evaluate(policy: Policy, settings: Mapping[str, Any], seed: int) -> dict[str
 
     settings: episodes, initial states of each pair; and those of PlaySettings. Per task: successes of n; opposite, of
     how many the contrary was brought about; moved, mean with an interval over initial states. Per pair successes:
-    of n states those in which either instruction was fulfilled; `swapped`: how much further the joint went with the one
-    instruction than with the other on the same initial state, mean with an interval (m or rad).
+    of n states those in which either instruction was fulfilled; `swapped`: how much further the pair's measure went
+    with the one instruction than with the other on the same initial state, mean with an interval (m or rad).
     """
     count = settings.get("episodes", EPISODES)
     wanted = PlaySettings.of({name: value for name, value in settings.items() if name != "episodes"})

@@ -8,7 +8,7 @@ later ones the policy plays some episodes, with the expert asked at every step (
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from policylens.policies.run_settings import RunSettings
 from policylens.policies.runs import Run, go_on
 from policylens.policies.vla.architecture import TIED
 from policylens.policies.vla.frames import SLUGS, Frames, fields, of_demonstrations, of_played
-from policylens.policies.vla.initial import architecture_of, initial_network
-from policylens.policies.vla.libero.tasks import TASKS
+from policylens.policies.vla.initial import architecture_of, initial_network, tasks_of
+from policylens.policies.vla.libero.tasks import TASKS, Task
 from policylens.policies.vla.play import PlaySettings, play
 from policylens.policies.vla.policy import VLAPolicy
 
@@ -69,11 +69,16 @@ class TrainingSettings(RunSettings):
     alone: int = 8
     episodes: int = 4
 
-    @property
-    def play(self) -> PlaySettings:
-        """How its episodes are played."""
+    def play(self, tasks: Sequence[Task]) -> PlaySettings:
+        """How episodes of these tasks are played."""
         return PlaySettings(
-            horizon=self.horizon, replan=self.replan, size=self.size, look=self.look, assets=self.assets
+            pairs=tuple(dict.fromkeys(task.pair.name for task in tasks)),
+            instructions=tuple(task.instruction for task in tasks),
+            horizon=self.horizon,
+            replan=self.replan,
+            size=self.size,
+            look=self.look,
+            assets=self.assets,
         )
 
 
@@ -114,8 +119,9 @@ class _Run(Run):
     def _play(self) -> None:
         self.network.eval()
         numbers = range(self.episodes, self.episodes + self.settings.episodes)
-        starts = [(task, number) for task in self.settings.play.tasks for number in numbers]
-        found = list(play(self.policy, self.settings.play, starts, "training", self.seed, teach=True))
+        wanted = self.settings.play(tasks_of(self.shown))
+        starts = [(task, number) for task in wanted.tasks for number in numbers]
+        found = list(play(self.policy, wanted, starts, "training", self.seed, teach=True))
         self.recorded.add([of_played(played) for played in found])
         self.success = float(np.mean([played.fulfilled is not None for played in found]))
         self.episodes += self.settings.episodes

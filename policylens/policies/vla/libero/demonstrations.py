@@ -47,7 +47,7 @@ def record(simulator: Simulator, task: Task, settings: Settings) -> Iterator[Dem
 def _attempt(simulator: Simulator, task: Task, settings: Settings, number: int) -> Demonstration | None:
     generator = np.random.default_rng([settings.seed, number, *task.slug.encode()])
     simulator.reset(settings.seed, number)
-    steps: dict[str, list[Any]] = {name: [] for name in ("states", "actions", "expert_actions", "raw", "joint")}
+    steps: dict[str, list[Any]] = {name: [] for name in ("states", "actions", "expert_actions", "raw", "measure")}
     for _ in range(settings.horizon):
         wanted = expert(simulator, task)
         action = wanted.copy()
@@ -56,7 +56,7 @@ def _attempt(simulator: Simulator, task: Task, settings: Settings, number: int) 
         steps["expert_actions"].append(wanted)
         steps["actions"].append(action)
         steps["raw"].append(simulator.step(action))
-        steps["joint"].append(simulator.joint())
+        steps["measure"].append(simulator.measure())
         if simulator.success(task):
             return _demonstration(simulator, number, steps)
     return None
@@ -70,7 +70,7 @@ def _demonstration(simulator: Simulator, number: int, steps: Mapping[str, list[A
         actions=np.stack(steps["actions"]),
         expert_actions=np.stack(steps["expert_actions"]),
         robot_states=np.stack([simulator.env.get_robot_state_vector(found) for found in raw]),
-        obs=_observations(raw) | {"object_joint": np.array(steps["joint"])},
+        obs=_observations(raw) | {"object_joint": np.array(steps["measure"])},
         model=simulator.xml(),
     )
 

@@ -2,7 +2,7 @@
 
 data/demo_{i}: actions, states, robot_states, rewards, dones and obs/{...}, one row a step. obs[j] was seen AFTER
 actions[j], states[j] is MuJoCo's state BEFORE it. More than LIBERO's: expert_actions[j], what the expert wanted in
-states[j]; obs/object_joint[j], where the joint that the task moves was.
+states[j]; obs/object_joint[j], the measure of the task's pair (tasks.py) after the step.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _attributes(task: Task, settings: Settings) -> dict[str, Any]:
         "bddl_file_content": task.bddl.read_text(encoding="utf-8"),
         "env_args": json.dumps(env),
         "pair": task.pair.name,
-        "object_joint": task.pair.joint,
+        "object_joint": task.pair.measure.name,
         "seed": settings.seed,
         "noise": settings.noise,
         "look": settings.look,

@@ -28,7 +28,7 @@ class Frames:
 
     image, wrist_image: uint8 (n, h, w, 3). state: float32 (n, 8), hand's position (m), axis times angle (rad), fingers
     (m). action: float32 (n, 7). step: int32 (n,), row of the action in the file.
-    Of demonstrations recorded here alone: object_joint, float32 (n,), the joint that the task moves (m or rad); group,
+    Of demonstrations recorded here alone: object_joint, float32 (n,), what the task moves (m or rad); group,
     a number of the initial state, which episodes of several tasks may share.
     """
 

@@ -1,6 +1,6 @@
 """LIBERO's simulator: one scene, started from numbered initial states, with or without cameras.
 
-An initial state is (pair, seed, number), the same for both tasks of a pair: LIBERO's samplers place the things, and the
+An initial state is (pair, seed, number), the same for both tasks of a pair: LIBERO's samplers place the things, and a
 joint that the tasks move is put between their thresholds.
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from policylens.errors import UserError
 from policylens.policies.vla.libero.assets import find_assets
 from policylens.policies.vla.libero.recording import LOOKS
-from policylens.policies.vla.libero.tasks import Task
+from policylens.policies.vla.libero.tasks import Joint, Task
 
 CONTROL_HZ = 20
 SETTLE = 5
@@ -89,8 +89,8 @@ class Simulator:
         words = [seed, number, *pair.name.encode()]
         with _global_seed(np.random.SeedSequence(words)) as generator:
             self._reset_env()
-            start = generator.uniform(*pair.start)
-        self.data.set_joint_qpos(pair.joint, start)
+            if isinstance(pair.measure, Joint):
+                self.data.set_joint_qpos(pair.measure.name, generator.uniform(*pair.measure.start))
         self.env.sim.forward()
         for robot in self.env.robots:  # robosuite goes on from where the last episode's commands left the fingers
             robot.gripper.current_action = np.zeros_like(robot.gripper.current_action)
@@ -126,9 +126,17 @@ class Simulator:
         found = found.replace(str(self._assets), "libero/libero/assets")
         return found.replace(str(Path(robosuite.__file__).parent), "robosuite")
 
-    def joint(self) -> float:
-        """Position of the joint that the pair's tasks move: metres or radians."""
-        return float(self.data.get_joint_qpos(self.task.pair.joint))
+    def measure(self) -> float:
+        """The number that the pair's tasks move opposite ways, in metres or radians."""
+        wanted = self.task.pair.measure
+        if isinstance(wanted, Joint):
+            return float(self.data.get_joint_qpos(wanted.name))
+        one, other, goal = (self.place(name)[:2] for name in wanted.things)
+        return float(np.linalg.norm(other - goal) - np.linalg.norm(one - goal))
+
+    def place(self, name: str) -> NDArray[np.float64]:
+        """Position of an object (m), by its name in the BDDL file: (3,)."""
+        return np.array(self.data.body_xpos[self.env.obj_body_id[name]])
 
     def success(self, task: Task) -> bool:
         """Whether a task of the pair has succeeded in this state, as LIBERO's predicates say."""

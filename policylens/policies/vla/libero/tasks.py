@@ -1,7 +1,7 @@
 """Tasks, in pairs that share a scene and its initial states, so that what separates them is not the scene.
 
-Each task has a BDDL file of its own here: LIBERO's KITCHEN_SCENE1 and KITCHEN_SCENE8 with another goal. The joint that
-both tasks of a pair move starts between their thresholds, where neither has succeeded yet.
+Each task has a BDDL file of its own here: LIBERO's KITCHEN_SCENE1, 2 and 8, some with another goal. Episodes start
+where neither task of the pair has succeeded yet.
 """
 
 from __future__ import annotations
@@ -16,24 +16,62 @@ from policylens.stores.names import slug
 DATA_FILES = (
     "bddl/close_the_top_drawer_of_the_cabinet.bddl",
     "bddl/open_the_top_drawer_of_the_cabinet.bddl",
+    "bddl/put_the_black_bowl_at_the_back_on_the_plate.bddl",
+    "bddl/put_the_black_bowl_at_the_front_on_the_plate.bddl",
     "bddl/turn_off_the_stove.bddl",
     "bddl/turn_on_the_stove.bddl",
 )
 
 
 @dataclass(frozen=True)
+class Joint:
+    """Position of a fixture's joint (metres, or radians).
+
+    fixture, name: of the thing and of its joint, LIBERO's. start: between which positions episodes start, uniformly.
+    """
+
+    fixture: str
+    name: str
+    start: tuple[float, float]
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """What the tasks are about."""
+        return (self.fixture,)
+
+
+@dataclass(frozen=True)
+class Nearer:
+    """How much nearer to `goal` the object `one` is than the object `other`: the difference of distances (metres).
+
+    Distances are sideways, between the objects' centres. Where episodes start is left to LIBERO's samplers.
+    """
+
+    one: str
+    other: str
+    goal: str
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        return f"distance of {self.other} from {self.goal} less that of {self.one}"
+
+    @property
+    def things(self) -> tuple[str, ...]:
+        """What the tasks are about."""
+        return self.one, self.other, self.goal
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two tasks in one scene.
 
-    fixture, joint: the MuJoCo names (LIBERO's) of the thing and of its joint that both tasks move.
-    start: between which positions of the joint (metres, or radians) episodes start, uniformly.
-    instructions: of the two tasks. sign: which way the first one moves the joint, 1 or -1; the second one goes back.
+    measure: the number that the two tasks move opposite ways. instructions: of the two tasks. sign: which way the first
+    one moves the number, 1 or -1; the second one goes back.
     """
 
     name: str
-    fixture: str
-    joint: str
-    start: tuple[float, float]
+    measure: Joint | Nearer
     instructions: tuple[str, str]
     sign: float
 
@@ -43,18 +81,23 @@ PAIRS = {
     for pair in (
         Pair(
             "drawer",
-            "wooden_cabinet_1",
-            "wooden_cabinet_1_top_level",
-            (-0.10, -0.06),  # LIBERO: open below -0.14 m, closed above 0
+            # LIBERO: open below -0.14 m, closed above 0
+            Joint("wooden_cabinet_1", "wooden_cabinet_1_top_level", (-0.10, -0.06)),
             ("open the top drawer of the cabinet", "close the top drawer of the cabinet"),
             -1.0,
         ),
         Pair(
             "stove",
-            "flat_stove_1",
-            "flat_stove_1_button",
-            (0.20, 0.30),  # LIBERO: on from 0.5 rad, off below 0
+            # LIBERO: on from 0.5 rad, off below 0
+            Joint("flat_stove_1", "flat_stove_1_button", (0.20, 0.30)),
             ("turn on the stove", "turn off the stove"),
+            1.0,
+        ),
+        Pair(
+            "bowls",
+            # LIBERO: done within 0.03 m of the plate's centre, touching it
+            Nearer("akita_black_bowl_3", "akita_black_bowl_1", "plate_1"),
+            ("put the black bowl at the back on the plate", "put the black bowl at the front on the plate"),
             1.0,
         ),
     )
@@ -81,7 +124,7 @@ class Task:
 
     @property
     def sign(self) -> float:
-        """Which way it moves the pair's joint, 1 or -1."""
+        """Which way it moves the pair's number, 1 or -1."""
         return self.pair.sign if self.instruction == self.pair.instructions[0] else -self.pair.sign
 
     @property
