@@ -9,17 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD
 from policylens.policies.vla.architecture import EMBEDDING, check_architecture
-from policylens.policies.vla.frames import Frames
-from policylens.policies.vla.libero.tasks import TASKS
-from policylens.policies.vla.network import fresh_network
-=======
-from policylens.policies.vla.architecture import check_architecture
 from policylens.policies.vla.frames import SLUGS, Frames
 from policylens.policies.vla.libero.tasks import TASKS, Task
-from policylens.policies.vla.network import EMBEDDING, fresh_network
->>>>>>> b1ec081c9a33a82587ab07845223f6d3824f4066
+from policylens.policies.vla.network import fresh_network
 from policylens.policies.vla.prompts import BINS, SPECIAL
 
 SIZES: dict[str, Any] = {
