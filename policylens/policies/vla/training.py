@@ -134,7 +134,8 @@ class _Run(Run):
     def line(self) -> str:
         """What progress says of the latest iteration."""
         last = self.log[-1]
-        return f"loss {last['loss']:.4f} | success {last['success']:.2f} | {last['frames']} frames"
+        played = "" if math.isnan(last["success"]) else f" | success {last['success']:.2f}"
+        return f"loss {last['loss']:.4f}{played} | {last['frames']} frames"
 
 
 class Learner:
