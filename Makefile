@@ -36,19 +36,19 @@ demo-franka:
 	@echo "When it acts so:  $(FRANKA)/steering/demo/summary.txt"
 	@echo "What it is:       docs/franka.md"
 
-# Closed loops come last, where LIBERO's meshes are found: docs/libero.md.
-VLA := results/pi05_sample/final
+# Closed loops come last, where POLICYLENS_LIBERO_ASSETS names LIBERO's meshes: docs/libero.md.
+VLA_SAMPLE := results/pi05_sample/final
 demo-vla:
 	@envs/run core true & envs/run workflow true & envs/run vla true; wait
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile examples/vla/config.yaml -- \
-	    results/pi05_sample/contrasts/catalog.json $(VLA)/sae/instructions/index.json \
-	    $(VLA)/directions/instructions/index.json $(VLA)/directions/decision/index.json $(VLA)/ffn/language/clusters.json \
-	    $(if $(POLICYLENS_LIBERO_ASSETS),$(VLA)/steering/drawer/index.json)
+	    results/pi05_sample/contrasts/catalog.json $(VLA_SAMPLE)/sae/instructions/index.json \
+	    $(VLA_SAMPLE)/directions/instructions/index.json $(VLA_SAMPLE)/directions/decision/index.json $(VLA_SAMPLE)/ffn/language/clusters.json \
+	    $(if $(POLICYLENS_LIBERO_ASSETS),$(VLA_SAMPLE)/steering/drawer/index.json)
 	@echo
 	@echo "Contrasts:        results/pi05_sample/contrasts/catalog.md, results/pi05_sample/contrasts/open_vs_close/axis.png"
-	@echo "Directions:       $(VLA)/directions/instructions/summary.txt, $(VLA)/directions/instructions/cosines.png"
-	@echo "FFN clusters:     $(VLA)/ffn/language/clusters.html"
-	@echo "$(if $(POLICYLENS_LIBERO_ASSETS),When it acts so:  $(VLA)/steering/drawer/summary.txt,No closed loops: POLICYLENS_LIBERO_ASSETS names no folder of LIBERO's meshes (docs/libero.md))"
+	@echo "Directions:       $(VLA_SAMPLE)/directions/instructions/summary.txt, $(VLA_SAMPLE)/directions/instructions/cosines.png"
+	@echo "FFN clusters:     $(VLA_SAMPLE)/ffn/language/clusters.html"
+	@echo "$(if $(POLICYLENS_LIBERO_ASSETS),When it acts so:  $(VLA_SAMPLE)/steering/drawer/summary.txt,Closed loops:     left out; set POLICYLENS_LIBERO_ASSETS to LIBERO's meshes for them (docs/libero.md))"
 	@echo "What it is:       docs/vla.md"
 
 # The published Franka policy and its SAEs beside their published figures: docs/franka_published.md.

@@ -240,6 +240,7 @@ FAULTS = [
     (f"{DEMOS}.dataset", {"root": "drawer", "repo_id": "org/x", "revision": "v3.0"}, "'v3.0' is asked for"),
     (f"{DEMOS}.dataset", {"repo_id": "org/drawer"}, f"{DEMOS}.dataset: there is no dataset"),
     (f"{DEMOS}.dataset", {"repo_id": "org/drawer", "revision": "main"}, "revision 'main' of org/drawer moves"),
+    (f"{DEMOS}.dataset", {"repo_id": "org/drawer", "revision": "v2.0"}, "revision 'v2.0' of org/drawer is of that"),
     (f"{DEMOS}.dataset.arrays", {"observation.stat": "state"}, "did you mean 'observation.state'?"),
     (f"{DEMOS}.parts", 5, f"{DEMOS}: 5 parts cannot hold 4 whole episodes"),
     (
@@ -258,6 +259,12 @@ FAULTS = [
     (f"{DRAWER}.threshold", 0, f"{DRAWER}.threshold is 0; it must be a number, above 0"),
     (f"{OWN}.contrasts.published.rule", "effect", "a published manifest, which brings its own axis and windows"),
     (f"{OWN}.contrasts.published.manifest", "gone.json", "published.manifest: gone.json: there is no such file"),
+    (
+        f"{OWN}.contrasts.published.manifest",
+        f"results/{OWN.split('.')[1]}/contrasts/gone/manifest.json",
+        "published.manifest: there is no contrast 'gone'",
+    ),
+    (f"{OWN}.contrasts.published.manifest", "results/x/manifest.json", "is of no contrast of this policy; copy it out"),
     (f"{OWN}.contrasts.published.concept_map", "manifest.json", "published.concept_map: manifest.json: unknown key"),
     (f"{DEMOS}.dataset.tasks", [OPEN], f"{DRAWER}.negative: the source 'demos' leaves out the task 'close the drawer'"),
     # what there is not

@@ -202,6 +202,7 @@ def check_source(manifest: Mapping[str, Any], demos: Mapping[str, Mapping[int, n
             states[segment["start_step"] : segment["end_step"] + 1, axis], segment["axis_values"], rtol=0, atol=CLOSE
         ):
             found.faults.append(
-                f"segment {place}: axis_values are not those of episode {segment['episode_index']} of the source"
+                f"segment {place}: axis_values are not those of episode {segment['episode_index']} of the source (name "
+                "the array they are of with --array, if it is not the state)"
             )
     return found

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policylens.datasets.location import INFO
+from policylens.datasets.location import INFO, VERSIONS
 from policylens.errors import UserError
 from policylens.stores.files import read_json
 
-VERSIONS = ("v3.0", "v2.1")
 COUNTED = ("total_episodes", "total_frames", "fps")
 
 

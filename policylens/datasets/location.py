@@ -16,6 +16,8 @@ from policylens.errors import UserError
 INFO = Path("meta", "info.json")
 VERSION = re.compile(r"v\d+\.\d+")
 """Revisions that name a version of the format, as LeRobot tags its repositories with."""
+VERSIONS = ("v3.0", "v2.1")
+"""Those that are read."""
 
 MOVING = ("main", "master", "HEAD")
 NEEDED = ("meta/*", "data/*")
@@ -47,6 +49,11 @@ def folder_of(block: Mapping[str, Any]) -> Path | None:
         )
     if revision in MOVING:
         raise UserError(f"revision {revision!r} of {block['repo_id']} moves; pin a commit hash or a tag, such as v3.0")
+    if VERSION.fullmatch(revision) and revision not in VERSIONS:
+        raise UserError(
+            f"revision {revision!r} of {block['repo_id']} is of that LeRobot format, and only {' and '.join(VERSIONS)} "
+            "are read; name one of these, or convert a copy and give its folder as root"
+        )
     return None
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policylens.errors import UserError
+from policylens.project.datasets import is_built
+from policylens.project.known import known
 from policylens.stores.faults import did_you_mean
 from policylens.stores.files import read_json
 from policylens.stores.schemas import check_against
@@ -41,6 +43,7 @@ def check_contrast(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
     if "manifest" in block:
         for key, schema in SCHEMAS.items():
             if key in block:
+                _check_built(policy, Path(block[key]), f"{where}.{key}")
                 _check_file(Path(block[key]), schema, f"{where}.{key}")
         return
     if block["positive"] == block["negative"]:
@@ -51,6 +54,15 @@ def check_contrast(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
             raise UserError(
                 f"{where}.{key}: the source {block['source']!r} leaves out the task {block[key]!r}; add it to its tasks"
             )
+
+
+def _check_built(policy: PolicyBlock, path: Path, where: str) -> None:
+    """UserError for a file below results/ that no contrast of this policy makes."""
+    if is_built(path):
+        parts = path.parts
+        if len(parts) != 5 or parts[1:3] != (policy.name, "contrasts"):
+            raise UserError(f"{where}: {path} is of no contrast of this policy; copy it out of results/ first")
+        known(parts[3], policy.contrasts, where, "contrast")
 
 
 def _check_file(path: Path, schema: str, where: str) -> None:

@@ -89,12 +89,16 @@ def of_name(name: str) -> Any:
         f"{name}: no tokenizer could be loaded from there; give the checkpoint's options "
         "`tokenizer: <folder with tokenizer.json>`, or fetch it once while online (`hf download <name>`)"
     )
-    if ("/" not in name or name.startswith(("/", "."))) and not Path(name).is_dir():
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+        raise UserError(f"{missing}: the folder holds no tokenizer.json")
+    if ("/" not in name or name.startswith(("/", "."))) and not folder.is_dir():
         raise UserError(missing)
     try:
         found = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{missing} ({' '.join(str(error).split())[:120]})") from None
+        where = "" if folder.is_dir() else "; there is no such folder, so that it was looked for on the hub"
+        raise UserError(f"{missing}{where} ({type(error).__name__})") from None
     if not found.is_fast:
         raise UserError(f"{name}: its tokenizer.json is missing, and its slow form does not tell where tokens stand")
     return found
