@@ -26,5 +26,7 @@ def check(manifest: Path, concept_map: Path | None, source: Path | None, array: 
     yield from (f"fault: {fault}" for fault in faults)
     yield from (f"note: {note}" for one in found for note in one.notes)
     if faults:
-        raise UserError(f"{manifest}: {len(faults)} faults, listed above; build it anew, or give its own map and source")
+        raise UserError(
+            f"{manifest}: {len(faults)} faults, listed above; build it anew, or give its own map and source"
+        )
     yield f"{manifest}: sound, {len(record['segments'])} segments"
