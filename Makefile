@@ -114,7 +114,7 @@ figures-vla:
 	    $(foreach block,drawer drawer_latent drawer_words clusters,$(VLA)/steering/$(block)/index.json) $(VLA)/strength/standard/strength.json
 	@envs/run core python examples/vla/task_pictures.py --source results/pi05/sources/demos --figure docs/images/vla_tasks.png
 	@envs/run vla python examples/vla/where_is_the_instruction.py --checkpoint data/checkpoints/pi05/final \
-	    --source results/pi05/sources/demos --figure docs/images/vla_where.png
+	    --source results/pi05/sources/demos --frames 384 --figure docs/images/vla_where.png
 	@cp $(VLA)/directions/pictures/cosines.png docs/images/vla_cosines.png
 	@cp $(VLA)/steering/drawer/frontier.png docs/images/vla_steering.png
 	@cp results/pi05/contrasts/catalog.md docs/contrast_catalog.md
