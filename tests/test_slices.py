@@ -129,6 +129,16 @@ def test_shared_tokens_are_those_of_one_id_in_all_texts(capture, tmp_path):
         assert set(capture.coordinate("token_id")[kept[text]]) == {1, 7}
 
 
+def test_a_position_that_one_frame_lacks_is_not_shared(capture, tmp_path):
+    rows = rows_of_concepts(capture, concepts_of(tmp_path / "map.json"), ["language"])
+    first = next(iter(rows))
+    there = capture.coordinate("token")[rows[first]] == 2
+    rows[first] = np.delete(rows[first], np.flatnonzero(there)[0])
+    kept, positions = shared_tokens(capture, rows)
+    assert positions == {"kept": [1], "dropped": [2, 3, 4]}
+    assert all(set(capture.coordinate("token")[mine]) == {1} for mine in kept.values())
+
+
 def test_texts_come_from_the_sources_instructions(capture, folders):
     codes, texts = texts_of_rows(capture, open_table(folders / "source"), np.arange(capture.n_rows))
     told = np.array(texts)[codes]

@@ -113,22 +113,23 @@ def _by_name(table: Mapping[str, Any]) -> dict[str, int]:
 
 
 def shared_tokens(capture: Table, rows: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:
-    """Rows at those token positions alone that hold one and the same token in all rows of all concepts.
+    """Rows at those token positions alone that hold one and the same token in every frame of all concepts.
 
-    Returns the rows, and {"kept": positions, "dropped": positions}. Such tokens differ between concepts by what the
-    network has mixed into them, and not by their own embedding. UserError where no position is shared.
+    A position that some frames lack (of words behind numbers of varying length) is none of them: the mean over a
+    concept's rows would tell how many of its frames have it. Returns the rows, and {"kept": positions, "dropped":
+    positions}. Such tokens differ between concepts by what the network has mixed into them, and not by their own
+    embedding. UserError where no position is shared.
     """
     for name in ("token", "token_id"):
         if name not in capture.names:
             raise UserError(f"{capture.folder}: has no coordinate {name!r}, which tokens: shared needs; leave it out")
     positions, ids = capture.coordinate("token"), capture.coordinate("token_id")
-    of_concepts = [{int(p): set() for p in np.unique(positions[mine])} for mine in rows.values()]
-    for held, mine in zip(of_concepts, rows.values(), strict=True):
-        for position, token in np.unique(np.stack([positions[mine], ids[mine]]), axis=1).T:
-            held[int(position)].add(int(token))
-    every = sorted(set().union(*of_concepts))
-    in_all = [p for p in every if all(p in held for held in of_concepts)]
-    kept = [p for p in in_all if len(set().union(*(held[p] for held in of_concepts))) == 1]
+    frames = [capture.coordinate(name) for name in ("episode", "step", "denoise") if name in capture.names]
+    mine = np.unique(np.concatenate(list(rows.values())))
+    n_frames = np.unique(np.stack([values[mine] for values in frames]), axis=1).shape[1]
+    held, times = np.unique(np.stack([positions[mine], ids[mine]]), axis=1, return_counts=True)
+    every = np.unique(held[0]).tolist()
+    kept = sorted(held[0][times == n_frames].tolist())
     if not kept:
         raise UserError(f"{capture.folder}: the concepts share no token at any position; leave out tokens: shared")
     return (
