@@ -227,6 +227,9 @@ def test_a_missing_tokenizer_is_one_line(tmp_path, kind, monkeypatch):
     lerobots(tmp_path / "theirs", kind)
     with pytest.raises(UserError, match="no tokenizer could be loaded"):
         brought(tmp_path / "theirs", tmp_path / "own", kind, tokenizer=str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="the folder holds no tokenizer.json"):
+        brought(tmp_path / "theirs", tmp_path / "own", kind, tokenizer=str(tmp_path / "empty"))
 
 
 def test_the_other_kind_is_refused(tmp_path, kind, words):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from policylens.errors import UserError
 from policylens.sae.base import SAE
+from policylens.sae.row_kinds import check_has_directions
 from policylens.stores.files import read_tensors, write_tensors
 
 ACTIVATION, LATENT, RESIDUAL, BASELINE = "activation", "latent", "residual", "baseline"
@@ -120,11 +121,7 @@ def gather(
 
 def check_fixed_directions(sae: SAE) -> None:
     """UserError for an SAE whose latents add another amount to every row: they have no direction in the activation."""
-    if sae.row_norm is not None:
-        raise UserError(
-            f"the SAE at {sae.cfg.site!r} has row_norm {sae.row_norm}: what a latent adds differs from row to row, so "
-            "that latents have no direction in the activation; name an SAE without row_norm, or none"
-        )
+    check_has_directions(sae.row_norm, f"the SAE at {sae.cfg.site!r}")
 
 
 def _pieces(side: Side, sites: list[str]) -> Iterator[tuple[str, np.ndarray, Tensor]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from policylens.errors import UserError
 from policylens.project.interventions import sweep_and_member
 from policylens.project.known import known
-from policylens.project.row_norm_checks import check_has_directions
+from policylens.sae.row_kinds import check_has_directions, row_norm_of
 from policylens.stores.files import read_json
 from policylens.stores.names import check_name
 from policylens.stores.schemas import check_value
@@ -113,7 +113,7 @@ def _check_sae(policy: PolicyBlock, where: str, block: Mapping[str, Any]) -> Non
     sweep, member = sweep_and_member(block["sae"])
     own = policy.sweeps[known(sweep, policy.sweeps, f"{where}.sae", "sweep")]
     known(member, own["members"], f"{where}.sae", "member", f" of the sweep {sweep!r}")
-    check_has_directions(f"{where}.sae", block["sae"], own["members"][member])
+    check_has_directions(row_norm_of(own["members"][member]), f"{where}.sae: the SAE {block['sae']}")
     known(block["site"], own["sites"], f"{where}.site", "site", f" of the sweep {sweep!r}")
 
 

@@ -1,4 +1,4 @@
-"""What SAEs with `row_norm` cannot be used for, said of the config before anything is trained."""
+"""What training with `row_norm` can go on from, said of the config before anything is trained."""
 
 from __future__ import annotations
 
@@ -10,16 +10,6 @@ from policylens.sae.row_kinds import row_norm_of
 
 Settings = Mapping[str, Any]
 """Of a member: complete settings, or the options of an import."""
-
-
-def check_has_directions(where: str, name: str, member: Settings) -> None:
-    """Directions of latents need an SAE whose latents add the same to every row."""
-    kind = row_norm_of(member)
-    if kind:
-        raise UserError(
-            f"{where}: the SAE {name} has row_norm {kind}: what a latent adds differs from row to row, so that latents "
-            "have no direction in the activation; name an SAE without row_norm"
-        )
 
 
 def check_goes_on(where: str, start: Settings, member: Settings) -> None:

@@ -32,6 +32,15 @@ def without_none(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if (name, value) != ("row_norm", NONE)}
 
 
+def check_has_directions(kind: str | None, sae: str) -> None:
+    """UserError for an SAE whose latents add another amount to each row. sae: as the line names it, "the SAE ..."."""
+    if kind:
+        raise UserError(
+            f"{sae} has row_norm {kind}: what a latent adds differs from row to row, and so it has no direction in "
+            "the activation; name an SAE without row_norm, or none"
+        )
+
+
 def check_row_norm(settings: Mapping[str, Any], source: str) -> None:
     """UserError for a transcoder: what it predicts has a mean and a spread that its input does not tell."""
     if row_norm_of(settings) and settings["output_site"] is not None:
