@@ -68,8 +68,9 @@ reproduce-vla:
 	@$(SNAKEMAKE) -j$(CORES) --quiet rules host --configfile build/vla_published/config.yaml -- demo
 	@envs/run core python examples/vla_published/compare.py --results results/vla_published/published/directions/layer12
 
+# A test that hangs ends after a quarter of an hour and says where it was.
 test: lint
-	@envs/run dev pytest -q -n $(CORES) --dist loadfile tests
+	@envs/run dev pytest -q -n $(CORES) --dist loadfile --timeout 900 tests
 
 test-all: test
 	@envs/run interop python -m pytest -q tests/interop
