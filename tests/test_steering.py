@@ -19,6 +19,7 @@ from policylens.statistics.directions import CONTROLS
 from policylens.statistics.intervals import paired_rates
 from policylens.steering.analysis import analysis
 from policylens.steering.building import Reference, candidates
+from policylens.steering.controls import Controls
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal, choose
 from policylens.steering.kinds import KINDS, spelt_out
@@ -434,7 +435,7 @@ def studied(othello, tmp_path_factory):
     block["controls"] = {"directions": 200, "episodes": 10}
     ways = {"block_1": {kind: directions(200, WIDTH, seed) for seed, kind in enumerate(CONTROLS)}}
     world = World(load_policy(othello / "checkpoint"), told, {}, 0)
-    found = study(world, made_up, settings_of(block), ways, Shelf(folder / "shelf", "x"))
+    found = study(world, made_up, settings_of(block), Controls(200, ways), Shelf(folder / "shelf", "x"))
     shown = [
         {"name": one.name, "target": one.target.name, "site": "block_1", "latents": [1], "move": one.move.name}
         | {"size": 0.1, "changed": 1.0, "outside": 0.0}
@@ -501,7 +502,7 @@ def test_choosing_and_confirming_share_no_episode(othello):
     target = latents_target("one", "block_1", sae, [3], latents_of(sae, rows))
     settings_ = Settings(Goal("return", "lower"), 3, 4, 1, 0)
     made_up = [Candidate(target, Move("add", strength)) for strength in (-40.0, 40.0)]
-    study(watched, made_up, settings_, {"block_1": {}}, Shelf(othello / "shelf", "x"))
+    study(watched, made_up, settings_, Controls(0, {}), Shelf(othello / "shelf", "x"))
     chosen_on = {episode for episodes in asked[:3] for episode in episodes}
     confirmed_on = {episode for episodes in asked[3:] for episode in episodes}
     assert chosen_on == {0, 1, 2}
@@ -513,7 +514,7 @@ def planted(success, controls=None):
     n = success.shape[1]
     measures = {"success": success, "touched": np.ones((2, n)), "divergence": np.array([np.zeros(n), np.full(n, 0.1)])}
     runs = {name: values[:, None, :] for name, values in measures.items()}
-    return Found(["drawer"], runs, [0], runs, controls or {})
+    return Found(["drawer"], runs, [0], runs, controls or {}, CONTROLS if controls else ())
 
 
 def record_of(found, **goal):

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from othello_small import small_checkpoint
 from support import refused, run_here
 
@@ -12,13 +14,15 @@ from policylens.policies.registry import load_policy
 from policylens.policies.sites import TOKEN, Site
 from policylens.statistics.directions import CONTROLS
 from policylens.steering.building import Reference, candidates, check_steerable
+from policylens.steering.controls import NEIGHBOURS, Controls, drawn_units
+from policylens.steering.controls import UNITS as OTHER_UNITS
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal
 from policylens.steering.moves import Move
 from policylens.steering.reach import reach, together
 from policylens.steering.store import read_runs
 from policylens.steering.study import Candidate, Settings, study
-from policylens.steering.targets import units_target
+from policylens.steering.targets import direction_target, units_target
 from policylens.steering.world import World
 from policylens.stores.files import read_json, write_json
 from policylens.stores.shelf import Shelf
@@ -149,7 +153,7 @@ def test_controls_move_every_site_along_directions_of_its_own(othello, tmp_path)
     drawn /= np.linalg.norm(drawn, axis=-1, keepdims=True)
     directions = {site: dict(zip(CONTROLS, drawn[place], strict=True)) for place, site in enumerate(UNITS)}
     settings = Settings(Goal("return", "lower"), 10, 20, 1, 3, 20)
-    found = study(world, made_up, settings, directions, Shelf(tmp_path, "x"))
+    found = study(world, made_up, settings, Controls(3, directions), Shelf(tmp_path, "x"))
     (place,) = found.chosen
     chosen = made_up[place]
     edits = {
@@ -162,6 +166,46 @@ def test_controls_move_every_site_along_directions_of_its_own(othello, tmp_path)
     np.testing.assert_array_equal(both["easy/return"], found.confirming["return"][1, 0])
     first = world.run({parts[0].site: Steering(parts[0], chosen.move)}, range(10, 30))
     assert not np.array_equal(both["easy/return"], first["easy/return"]), "the second site is steered too"
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 80), st.data())
+def test_drawn_units_are_as_many_others_about_as_active(seed, width, data):
+    units = tuple(data.draw(st.lists(st.integers(0, width - 1), min_size=1, max_size=width // 2, unique=True)))
+    activity = np.random.default_rng(seed).permutation(width).astype(float)
+    drawn = drawn_units(units, activity, np.random.default_rng(seed))
+    assert len(set(drawn)) == len(units) == len(drawn)
+    assert not set(drawn) & set(units)
+    assert drawn == drawn_units(units, activity, np.random.default_rng(seed))
+    if len(units) == 1 and width > 40:
+        assert abs(activity[drawn[0]] - activity[units[0]]) <= NEIGHBOURS
+        assert len({drawn_units(units, activity, np.random.default_rng(one))[0] for one in range(20)}) > 1
+
+
+def test_units_are_compared_with_other_units_under_the_same_move(othello, tmp_path):
+    world = World(load_policy(othello / "checkpoint"), told, {}, 0)
+    rows = {site: activations() for site in UNITS}
+    parts = tuple(units_target("opening", site, units, rows[site]) for site, units in UNITS.items())
+    along = direction_target("way", "block_1", np.ones(WIDTH), rows["block_1"])
+    made_up = [Candidate(parts[0], Move("set", 9.0), parts[1:]), Candidate(along, Move("add", -9.0))]
+    ways = {site: {kind: np.eye(WIDTH, dtype=np.float32)[:3] for kind in CONTROLS} for site in UNITS}
+    controls = Controls(3, ways, rows, seed=5)
+    assert controls.kinds(made_up[0]) == (*CONTROLS, OTHER_UNITS)
+    assert controls.kinds(made_up[1]) == CONTROLS
+    crowd = units_target("crowd", "block_1", range(9), rows["block_1"])
+    assert controls.kinds(Candidate(crowd, Move("zero"))) == CONTROLS, "there are but 7 others"
+    found = study(
+        world, made_up, Settings(Goal("divergence", "higher"), 10, 20, 2, 3, 20), controls, Shelf(tmp_path, "x")
+    )
+    assert sorted(found.chosen) == [0, 1]
+    ours = found.chosen.index(0)
+    assert np.isnan(found.controls["divergence"][1 - ours, 2]).all()
+    edits = controls.edits(made_up[0], OTHER_UNITS, 2)
+    assert [edit.target.units for edit in edits.values()] != [tuple(units) for units in UNITS.values()]
+    assert [len(edit.target.units) for edit in edits.values()] == [len(units) for units in UNITS.values()]
+    again = world.run(edits, range(10, 30))
+    np.testing.assert_array_equal(again["easy/divergence"], found.controls["divergence"][ours, 2, 2, 0])
+    changed = edits["block_1"](torch.zeros(1, WIDTH))
+    assert sorted(changed[0].tolist())[-2:] == [9.0, 9.0]
 
 
 def steer(folder, out, own):

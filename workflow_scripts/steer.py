@@ -21,9 +21,10 @@ from policylens.sae.files import load_sae
 from policylens.sae.origin import check_checkpoint, check_fits, digests
 from policylens.statistics.directions import CONTROLS, random_directions
 from policylens.steering.building import Clusters, Reference, candidates, check_steerable
+from policylens.steering.controls import Controls
 from policylens.steering.reach import reach, together
 from policylens.steering.store import write_runs
-from policylens.steering.study import Candidate, settings_of, study
+from policylens.steering.study import Candidate, Settings, settings_of, study
 from policylens.steering.world import World
 from policylens.stores.files import sha256_of_file
 from policylens.stores.provenance import provenance
@@ -50,12 +51,9 @@ def program() -> None:
     origin = provenance_of(arguments, policy)
     shelf = Shelf(arguments.out.with_name("unfinished"), json.dumps([origin, arguments.code, arguments.device]))
     world = World(policy, room(family, "returns").returns, block["settings"], block["seed"])
-    directions = {
-        site: directions_of(activations, settings.directions, settings.seed)
-        for site, activations in reference.activations.items()
-    }
+    controls = controls_of(settings, reference, arguments.device)
     workers = arguments.threads if arguments.device == "cpu" else 1  # an accelerator's state cannot be forked
-    found = study(world, made, settings, directions, shelf, workers)
+    found = study(world, made, settings, controls, shelf, workers)
     described = [describe(one, reference, settings.seed) for one in made]
     write_runs(arguments.out, found, {"provenance": origin, "candidates": described})
     shelf.clear()
@@ -84,6 +82,14 @@ def reference_of(arguments: argparse.Namespace, capture: Table, clusters: Cluste
         {(one["labels"], one["label"]): tables[one["labels"]].array(one["label"]).read(rows)
          for one in own if "labels" in one},
     )  # fmt: skip
+
+
+def controls_of(settings: Settings, reference: Reference, device: str) -> Controls:
+    directions = {
+        site: directions_of(activations, settings.directions, settings.seed)
+        for site, activations in reference.activations.items()
+    }
+    return Controls(settings.directions, directions, reference.activations, settings.seed, device)
 
 
 def directions_of(activations: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:

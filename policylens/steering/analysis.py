@@ -9,7 +9,7 @@ import numpy as np
 
 from policylens.policies.family import DIVERGENCE
 from policylens.statistics.correction import benjamini_hochberg
-from policylens.statistics.directions import CONTROLS, percentile
+from policylens.statistics.directions import percentile
 from policylens.statistics.estimate import Estimate
 from policylens.statistics.intervals import cluster_bootstrap, paired_difference, paired_rates, wilson
 from policylens.statistics.resampling import Resampling
@@ -87,10 +87,11 @@ def _chosen(found: Found, goal: Goal, names: Sequence[str], resampling: Resampli
         }
         for place, name in enumerate(names, start=1)
     ]
-    for kind in CONTROLS if found.controls else ():
-        adjusted = benjamini_hochberg(np.array([entry["controls"][kind]["p"] for entry in entries]))
-        for entry, p in zip(entries, adjusted, strict=True):
-            entry["controls"][kind]["adjusted_p"] = float(p)
+    for kind in found.kinds:
+        own = [entry["controls"][kind] for entry in entries if kind in entry["controls"]]
+        adjusted = benjamini_hochberg(np.array([control["p"] for control in own]))
+        for control, p in zip(own, adjusted, strict=True):
+            control["adjusted_p"] = float(p)
     for entry in entries:
         entry["verdict"] = _verdict(entry)
     return entries
@@ -99,10 +100,10 @@ def _chosen(found: Found, goal: Goal, names: Sequence[str], resampling: Resampli
 def _verdict(entry: Mapping[str, Any]) -> dict[str, bool | None]:
     """reached: the gain's interval lies above 0. kept: those of what was to be kept lie within the tolerance.
 
-    beyond_controls: the gain is larger than those of both kinds of random directions; None without any.
+    beyond_controls: the gain is larger than those of every kind of control; None without any.
     """
     low, controls = entry["gain"]["low"], entry["controls"]
-    beyond = None if controls is None else all(controls[kind]["adjusted_p"] <= SIGNIFICANT for kind in CONTROLS)
+    beyond = None if controls is None else all(one["adjusted_p"] <= SIGNIFICANT for one in controls.values())
     return {
         "reached": low is not None and low > 0,
         "kept": all(one["within"] for one in entry["keep"].values()),
@@ -128,10 +129,12 @@ def _keep(values: np.ndarray, place: int, name: str, goal: Goal, resampling: Res
 
 
 def _controls(found: Found, goal: Goal, place: int) -> dict[str, Any]:
-    """The chosen one among random directions, on the same episodes: those that the directions were run on."""
+    """The chosen one among controls of every kind that it has, on the same episodes: those of the controls."""
     own = {name: values[:, :, : _control_episodes(found)] for name, values in found.confirming.items()}
     record: dict[str, Any] = {}
-    for number, kind in enumerate(CONTROLS):
+    for number, kind in enumerate(found.kinds):
+        if np.isnan(found.controls[goal.measure][place, number]).all():
+            continue
         runs = {
             name: np.concatenate([own[name][[0, place + 1]], values[place, number]])
             for name, values in found.controls.items()
@@ -141,7 +144,7 @@ def _controls(found: Found, goal: Goal, place: int) -> dict[str, Any]:
         others = gains[2:]
         strong = others >= gains[1] - 1e-12
         record[kind] = {
-            "directions": len(others),
+            "drawn": len(others),
             "gain": float(gains[1]),
             "median": float(np.median(others)),
             "high": float(np.quantile(others, 0.95)),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from policylens.statistics.directions import CONTROLS
 from policylens.steering.study import Found
 from policylens.stores.groups import Groups
 from policylens.stores.store import StoreWriter
@@ -15,14 +14,14 @@ STORE = "runs.zarr"
 AXES = {
     "choosing": ("run", "task", "episode"),
     "confirming": ("run", "task", "episode"),
-    "controls": ("chosen", "kind", "direction", "task", "episode"),
+    "controls": ("chosen", "kind", "control", "task", "episode"),
 }
 
 
 def write_runs(path: Path, found: Found, attributes: Mapping[str, Any]) -> None:
     """Write all runs. attributes: of the root; tasks, chosen and kinds are added."""
     groups = {"choosing": found.choosing, "confirming": found.confirming, "controls": found.controls}
-    own = {"tasks": found.tasks, "chosen": found.chosen, "kinds": list(CONTROLS)}
+    own = {"tasks": found.tasks, "chosen": found.chosen, "kinds": list(found.kinds)}
     with StoreWriter(path, "steering", {**attributes, **own}) as store:
         for name, arrays in groups.items():
             if arrays:
@@ -37,4 +36,5 @@ def read_runs(path: Path) -> tuple[Found, Mapping[str, Any]]:
     store = Groups(path)
     attributes = store.attributes
     groups = {name: store.group(name) if store.has(name) else {} for name in AXES}
-    return Found(tasks=attributes["tasks"], chosen=attributes["chosen"], **groups), attributes
+    kinds = attributes["kinds"] if groups["controls"] else []
+    return Found(tasks=attributes["tasks"], chosen=attributes["chosen"], kinds=kinds, **groups), attributes

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from policylens.policies.editing import OnKinds
 from policylens.policies.protocol import Edit
-from policylens.statistics.directions import CONTROLS
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal, choose, goal_of
 from policylens.steering.moves import Move
@@ -25,8 +24,8 @@ from policylens.stores.shelf import Arrays, Shelf
 class Settings:
     """goal: what candidates are chosen by. choosing, confirming: episodes of each. count: how many are confirmed.
 
-    directions: random ones of each kind, per confirmed candidate. control_episodes: of each, the first of those of
-    confirming. seed: of directions and resampled rows.
+    directions: controls of each kind, per confirmed candidate. control_episodes: of each, the first of those of
+    confirming. seed: of controls and resampled rows.
     """
 
     goal: Goal
@@ -86,7 +85,8 @@ class Found:
     """tasks: their names. chosen: places among the candidates, best first.
 
     Measure -> array. choosing: (1 + candidates, tasks, episodes); row 0 is the policy as it is. confirming: (1 +
-    chosen, tasks, episodes). controls: (chosen, kinds, directions, tasks, episodes); empty if there are none.
+    chosen, tasks, episodes). controls: (chosen, kinds, controls, tasks, episodes), NaN where a candidate has none of a
+    kind; empty if there are none. kinds: of controls, their names.
     """
 
     tasks: list[str]
@@ -94,19 +94,32 @@ class Found:
     chosen: list[int]
     confirming: Arrays
     controls: Arrays = field(default_factory=dict)
+    kinds: Sequence[str] = ()
+
+
+class Controlled(Protocol):
+    """What candidates are compared with: :class:`policylens.steering.controls.Controls`."""
+
+    count: int
+
+    def kinds(self, candidate: Candidate) -> tuple[str, ...]:
+        """Kinds of controls that a candidate has."""
+
+    def edits(self, candidate: Candidate, kind: str, number: int) -> dict[str, Edit]:
+        """Site -> edit of one of them."""
 
 
 def study(
     world: World,
     candidates: Sequence[Candidate],
     settings: Settings,
-    directions: Mapping[str, Mapping[str, np.ndarray]],
+    controls: Controlled,
     shelf: Shelf,
     workers: int = 1,
 ) -> Found:
     """Everything that the settings ask for, run by run; finished runs are kept on the shelf.
 
-    directions: site -> kind -> unit vectors (n, d). workers: processes side by side; the numbers do not depend on them.
+    controls: what the chosen are compared with. workers: processes side by side; the numbers do not depend on them.
     """
     first = range(settings.choosing)
     runs = {"choose-plain": _plain(world, first)} | {
@@ -121,41 +134,42 @@ def study(
         f"confirm-{place:04d}": _steered(world, one, others, settings.seed) for place, one in enumerate(chosen)
     }
     confirming = stacked(list(side_by_side(runs, shelf, workers, "confirming").values()))
-    controls = _controls(world, chosen, settings, directions, shelf, workers) if chosen and settings.directions else {}
-    return Found(tasks_of(found[0]), choosing, taken, confirming, controls)
+    kinds, beside = _controls(world, chosen, settings, controls, shelf, workers) if chosen else ((), {})
+    return Found(tasks_of(found[0]), choosing, taken, confirming, beside, kinds)
 
 
 def _controls(
-    world: World,
-    chosen: Sequence[Candidate],
-    settings: Settings,
-    directions: Mapping[str, Mapping[str, np.ndarray]],
-    shelf: Shelf,
-    workers: int,
-) -> Arrays:
+    world: World, chosen: Sequence[Candidate], settings: Settings, controls: Controlled, shelf: Shelf, workers: int
+) -> tuple[tuple[str, ...], Arrays]:
+    """Kinds, and measure -> (chosen, kinds, controls, tasks, episodes)."""
+    kinds = max((controls.kinds(one) for one in chosen), key=len)
+    if not kinds:
+        return (), {}
     episodes = range(settings.choosing, settings.choosing + settings.control_episodes)
-    runs = {
-        f"control-{place:04d}-{kind}-{number:04d}": _steered(
-            world,
-            one,
-            episodes,
-            settings.seed,
-            {part.site: directions[part.site][kind][number] for part in one.targets},
-        )
+    names = {
+        (place, kind): [f"control-{place:04d}-{kind}-{number:04d}" for number in range(controls.count)]
         for place, one in enumerate(chosen)
-        for kind in CONTROLS
-        for number in range(len(directions[one.target.site][kind]))
+        for kind in controls.kinds(one)
     }
-    found = stacked(list(side_by_side(runs, shelf, workers, "controls").values()))
-    shape = (len(chosen), len(CONTROLS), settings.directions)
-    return {name: values.reshape(*shape, *values.shape[1:]) for name, values in found.items()}
+    runs = {
+        name: _with(world, chosen[place], kind, number, controls, episodes)
+        for (place, kind), own in names.items()
+        for number, name in enumerate(own)
+    }
+    found = side_by_side(runs, shelf, workers, "controls")
+    blocks = {key: stacked([found[name] for name in own]) for key, own in names.items()}
+    none = {name: np.full(values.shape, np.nan) for name, values in next(iter(blocks.values())).items()}
+    rows = [[blocks.get((place, kind), none) for kind in kinds] for place in range(len(chosen))]
+    return kinds, {name: np.stack([np.stack([block[name] for block in row]) for row in rows]) for name in none}
+
+
+def _with(world: World, one: Candidate, kind: str, number: int, controls: Controlled, episodes: range) -> Work:
+    return lambda: world.run(controls.edits(one, kind, number), episodes)
 
 
 def _plain(world: World, episodes: range) -> Work:
     return lambda: world.run({}, episodes)
 
 
-def _steered(
-    world: World, candidate: Candidate, episodes: range, seed: int, along: Mapping[str, np.ndarray] | None = None
-) -> Work:
-    return lambda: world.run(candidate.edits(seed, along), episodes)
+def _steered(world: World, candidate: Candidate, episodes: range, seed: int) -> Work:
+    return lambda: world.run(candidate.edits(seed), episodes)

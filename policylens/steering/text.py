@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policylens.policies.family import DIVERGENCE
-from policylens.statistics.directions import CONTROLS
+from policylens.steering.controls import UNITS
 
 TOP = 5
 
@@ -19,7 +19,7 @@ def summary(record: Mapping[str, Any]) -> str:
         f"Steering {record['steering']} of {record['policy']} / {record['checkpoint']}",
         f"goal: {goal['measure']} {goal['change']}" + (f", {keep}" if keep else ""),
         f"{len(record['candidates'])} candidates on {episodes['choose']} episodes; confirmed on {episodes['confirm']} "
-        f"others; random directions on {episodes['control']} of those",
+        f"others; controls on {episodes['control']} of those",
         "",
         "policy as it is: " + _means({name: entry["value"] for name, entry in _first_task(record["plain"]["confirm"])}),
         "",
@@ -50,10 +50,10 @@ def _chosen(entry: Mapping[str, Any]) -> list[str]:
     for name, one in entry["keep"].items():
         state = "kept" if one["within"] else "not shown to be kept"
         lines.append(f"    {name}: {_interval(one['difference'])}, tolerance {one['tolerance']:g}: {state}")
-    for kind in CONTROLS if entry["controls"] else ():
-        own = entry["controls"][kind]
+    for kind, own in (entry["controls"] or {}).items():
+        what = "random sets of units" if kind == UNITS else f"{kind} directions"
         lines.append(
-            f"    {own['as_strong']} of {own['directions']} {kind} directions gain as much "
+            f"    {own['as_strong']} of {own['drawn']} {what} gain as much "
             f"({own['as_strong_and_kept']} of them keep the rest); adjusted p {own['adjusted_p']:.3g}"
         )
     return lines

@@ -13,7 +13,7 @@ from policylens.visualize.figure import GREY, drawing, empty
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = {"isotropic": "#56B4E9", "covariance": "#E69F00"}
+COLOURS = {"isotropic": "#56B4E9", "covariance": "#E69F00", "units": "#6A3D9A"}
 OWN = "#D55E00"
 BAR = "#0072B2"
 ACROSS = 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policylens.policies.family import DIVERGENCE
-from policylens.statistics.directions import CONTROLS
+from policylens.steering.controls import UNITS
 from policylens.steering.goal import Goal
 from policylens.steering.study import Found
 from policylens.steering.world import mean_of_tasks
@@ -33,7 +33,7 @@ def title_of(record: Record) -> str:
 
 
 def frontier(path: Path, record: Record, found: Found) -> None:
-    """Gain of every candidate against how far it disturbs actions; random directions and what was chosen among them.
+    """Gain of every candidate against how far it disturbs actions; controls and what was chosen among them.
 
     record: index.json. found: the runs that it was made from.
     """
@@ -62,21 +62,20 @@ def _listed(keep: Mapping[str, float]) -> str:
 
 
 def _directions(axes: Axes, record: Record, found: Found) -> None:
-    """Every random direction on its episodes."""
+    """Every control on its episodes."""
     if not found.controls:
         return
     goal = Goal(record["goal"]["measure"], record["goal"]["change"])
     plain = {name: values[:1, :, : record["episodes"]["control"]] for name, values in found.confirming.items()}
-    for number, kind in enumerate(CONTROLS):
+    for number, kind in enumerate(found.kinds):
         runs = {
             name: np.concatenate([plain[name], values[:, number].reshape(-1, *values.shape[3:])])
             for name, values in found.controls.items()
         }
         results = mean_of_tasks(runs)
         nats = results[DIVERGENCE][1:].mean(axis=1).clip(FEWEST_NATS)
-        axes.scatter(
-            nats, goal.gains(results)[1:], s=7, color=COLOURS[kind], alpha=0.5, linewidths=0, label=f"{kind} directions"
-        )
+        label = "random sets of units" if kind == UNITS else f"{kind} directions"
+        axes.scatter(nats, goal.gains(results)[1:], s=7, color=COLOURS[kind], alpha=0.5, linewidths=0, label=label)
 
 
 def _candidates(axes: Axes, candidates: Sequence[Record]) -> None:
