@@ -18,7 +18,7 @@ rule steer:
         code=code("steer.py", of_simulator),
         environment=of_simulator,
         arguments=steering_arguments,
-        block=lambda w: as_json(steering_block(w)),
+        block=lambda w: as_json(steering_runs_block(w)),
         device=CONFIG.compute["device"],
     shell:
         run("steer.py") + " {params.arguments:q} --block {params.block:q} --code {params.code:q}"

@@ -8,6 +8,12 @@ def steering_block(wildcards):
     return {**block, "directions": directions} if directions else block
 
 
+def steering_runs_block(wildcards):
+    """What the runs depend on: not the least gain that counts, so that another one plays no episode again."""
+    block = steering_block(wildcards)
+    return {**block, "goal": {name: value for name, value in block["goal"].items() if name != "least"}}
+
+
 def from_block(wildcards, own):
     """A direction of a block of directions as a file and an array in it; another as it is."""
     if "direction" not in own:

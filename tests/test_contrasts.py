@@ -299,9 +299,11 @@ def test_built_twice_the_same_and_with_its_catalogue(source, tmp_path, monkeypat
     ]
     assert found[0]["slices"] == slices["drawer"]
     table = Path("catalog.md").read_text()
-    assert "| drawer | open the drawer / close the drawer | drawer |" in table
+    frames = found[0]["dataset"]["frames"]
+    assert f"| drawer | open the drawer / close the drawer | drawer, {frames} |" in table
     assert "20% (6 to 51%)" in table
     assert "`words` of trained" in table
+    assert f"| 10 / 10 | {found[0]['frames'][OPEN]} / {found[0]['frames'][CLOSE]} | state[1]" in table
 
 
 # Published manifests taken over

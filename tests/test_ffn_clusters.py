@@ -55,7 +55,7 @@ def found(clusters=4, keywords=("OPEN",), spread=0.15):
     sizes = np.linspace(2, 1, 100)
     strengths = {"block_1": {"max_abs": sizes, "max_abs_halves": np.stack([sizes, sizes], axis=1)}}
     sites = [{"name": "block_1", "layer": 1, "width": 100, "rows": 30, "positions": 90}]
-    origin = {"policy": "arm", "checkpoint": "final", "ffn": "mine", "block": block}
+    origin = {"policy": "arm", "checkpoint": "final", "ffn": "mine", "block": block, "language": True}
     return analysis(own, entries, records, strengths, sites, origin), entries, own
 
 
@@ -169,6 +169,25 @@ def test_words_say_whether_there_are_clusters():
     assert "20 members, 20 mentions" in text
     loose = record_ | {"separation": record_["separation"] | {"separated": False}}
     assert verdict(loose).startswith("Not shown to be more than one cloud")
+
+
+@pytest.mark.parametrize(
+    ("language", "tokens", "words"),
+    [
+        (True, True, None),
+        (False, True, "has learnt no language"),
+        (None, True, "is not known"),
+        (None, False, "no vocabulary"),
+        (False, False, "no vocabulary"),
+    ],
+)
+def test_words_say_what_tokens_can_mean(language, tokens, words):
+    """In the summary and on the page, as far as it is known of the head that they were read from."""
+    record_, entries, _ = found()
+    own = record_ | {"language": language, "tokens": tokens}
+    told = summary(own, entries), html.unescape(page(own, entries, b"png"))
+    for other in ("has learnt no language", "is not known", "no vocabulary"):
+        assert [other in text for text in told] == [other == words] * 2
 
 
 # The map

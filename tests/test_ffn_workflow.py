@@ -14,7 +14,7 @@ from policylens.capture.imports import import_rollout
 from policylens.capture.sources import write_source
 from policylens.capture.splits import write_splits
 from policylens.ffn.clusters import cluster, points_of
-from policylens.ffn.files import vectors_of
+from policylens.ffn.files import language_of, vectors_of, write_vectors
 from policylens.ffn.probe import check_units
 from policylens.ffn.probe import probe as probe_units
 from policylens.ffn.records import Choice, chosen_units
@@ -234,7 +234,8 @@ def test_top_tokens_are_a_space_too(tmp_path):
     strengths, attributes = read_strengths(tmp_path / "activations.zarr")
     chosen = chosen_units(policy, strengths, attributes["sites"], Choice(10), {"top_k_tokens": 3})
     write_json(tmp_path / "records.json", chosen.records)
-    write_tensors(tmp_path / "vectors.safetensors", {"weight": chosen.vectors, "semantic": chosen.semantic})
+    both = {"weight": chosen.vectors, "semantic": chosen.semantic}
+    write_vectors(tmp_path / "vectors.safetensors", both, language=False)
     settings = {"space": "semantic", "count": 2, "clouds": 19, "restarts": 1, "keywords": ["open"]}
     origin = {
         "policy": "arm",
@@ -246,6 +247,8 @@ def test_top_tokens_are_a_space_too(tmp_path):
     run_here("workflow_scripts/cluster_ffn.py", *words, "--origin", origin, "--out", tmp_path / "clusters.json")
     analysis = read_json(tmp_path / "analysis.json")
     assert analysis["tokens"]
+    assert analysis["language"] is False
+    assert "has learnt no language" in (tmp_path / "summary.txt").read_text()
     assert len(analysis["ranking"]) == 2
     labels = {
         (one["layer_index"], one["neuron_index"]): cluster["cluster_id"]
@@ -255,5 +258,6 @@ def test_top_tokens_are_a_space_too(tmp_path):
     own = cluster(points_of(chosen.semantic.numpy(), True), 2, 0, 1).labels
     assert [labels[one["layer_index"], one["neuron_index"]] for one in chosen.records] == own.tolist()
     write_tensors(tmp_path / "vectors.safetensors", {"weight": chosen.vectors[1:]})
+    assert language_of(tmp_path) is None  # a file that says nothing of it
     with refused("19 vectors for 20 records"):
         vectors_of(chosen.records, tmp_path, "weight")

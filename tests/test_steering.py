@@ -534,7 +534,12 @@ def test_verdicts_need_intervals_and_controls():
     n = 100
     steered = (np.arange(n) >= 60).astype(float)
     record = record_of(planted(np.stack([np.ones(n), steered])), keep={"touched": 0.05})
-    assert record["chosen"][0]["verdict"] == {"reached": True, "kept": True, "beyond_controls": None}
+    assert record["chosen"][0]["verdict"] == {
+        "reached": True,
+        "short": False,
+        "kept": True,
+        "beyond_controls": None,
+    }
     assert record["chosen"][0]["gain"]["value"] == pytest.approx(0.6)
     # No difference was seen, but a hundred episodes cannot tell that it is within a hundredth.
     tight = record_of(planted(np.stack([np.ones(n), steered])), keep={"touched": 0.01})["chosen"][0]
@@ -555,6 +560,33 @@ def test_verdicts_need_intervals_and_controls():
     assert "200 isotropic directions gain as much" in summary(
         record_of(planted(np.stack([np.ones(n), steered]), controls))
     )
+
+
+# A drawer that is a ten-thousandth of a metre less closed in every episode: surely above 0, and nothing to speak of.
+@pytest.mark.parametrize(
+    ("gains", "least", "reached", "short", "words"),
+    [
+        ([1e-4], None, True, False, "(reached: above 0)"),
+        ([1e-4], 0.02, False, True, "(not reached: below 0.02)"),
+        ([0.09, 0.1], 0.02, True, False, "(reached: at least 0.02)"),
+        ([0.01, 0.05], 0.03, False, False, "(undecided: the interval does not tell whether it is at least 0.03)"),
+        ([-0.1, 0.12], None, False, False, "(undecided: the interval does not tell whether it is above 0)"),
+        ([-0.1, -0.12], None, False, True, "(not reached: no gain)"),
+        ([0.0], 0, False, True, "(not reached: no gain)"),
+        ([0.02], 0.02, True, False, "(reached: at least 0.02)"),
+    ],
+)
+def test_a_gain_counts_from_the_least_that_the_goal_names(gains, least, reached, short, words):
+    n = 40
+    steered = 1.5 - np.resize(gains, n)
+    record = record_of(planted(np.stack([np.full(n, 1.5), steered])), **({} if least is None else {"least": least}))
+    assert record["goal"]["least"] == (least or 0)
+    verdict = record["chosen"][0]["verdict"]
+    assert (verdict["reached"], verdict["short"]) == (reached, short)
+    text = summary(record)
+    assert words in text
+    assert ("however small" in text) == (not least)
+    assert "without controls" in text
 
 
 def test_without_anything_to_confirm_the_study_still_says_what_it_saw():

@@ -1,6 +1,7 @@
 """Checkpoints as LeRobot and openpi write them, imported: the same plans come out."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,7 +10,10 @@ import pytest
 
 pytest.importorskip("lerobot", reason="LeRobot is in the environment `vla` alone: make test-all")
 
+import httpx
+import huggingface_hub
 import torch
+from huggingface_hub.utils._http import default_client_factory
 from safetensors.torch import load_file, save_file
 from support import refused
 from vla_made import architecture, batch, policy, weights
@@ -18,6 +22,7 @@ from policylens.errors import UserError
 from policylens.policies.importing import import_checkpoint
 from policylens.policies.registry import load_policy
 from policylens.policies.vla.architecture import EMBEDDING, TIED, UNUSED
+from policylens.policies.vla.named_tokenizer import of_name
 from policylens.project.config import Config
 from policylens.project.plan import capture_bytes
 
@@ -79,6 +84,7 @@ def test_a_lerobot_checkpoint_plans_as_its_network(tmp_path, kind, words):
     with torch.inference_mode():
         own, expected = found.run(batch()).heads.actions, policy(kind).run(batch()).heads.actions
     assert torch.equal(own, expected)
+    assert found.vocabulary().language is None  # its record does not say what training has left of it
     assert {key: value for key, value in found.architecture.items() if key != "tokenizer"} == {
         key: value for key, value in architecture(kind).items() if key != "tokenizer"
     }
@@ -230,6 +236,46 @@ def test_a_missing_tokenizer_is_one_line(tmp_path, kind, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="the folder holds no tokenizer.json"):
         brought(tmp_path / "theirs", tmp_path / "own", kind, tokenizer=str(tmp_path / "empty"))
+
+
+def test_a_tokenizer_that_is_nowhere_is_asked_for_once(tmp_path, words, monkeypatch):
+    """Without a network the hub is asked in one request, where the name can be one of its; else not at all."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    asked = []
+
+    def unreachable(request):
+        if "/api/agent" not in str(request.url):  # the hub's client asks about its own caller, too
+            asked.append(str(request.url))
+        raise httpx.ConnectError("no network")
+
+    huggingface_hub.set_client_factory(lambda: httpx.Client(transport=httpx.MockTransport(unreachable)))
+    try:
+        for name in ("./my/folder", "../folder", "/no/folder", "~/folder", "my/own/folder", "folder", "my/folder/", ""):
+            with refused("no tokenizer could be loaded", "there is no such folder" if name else "holds no"):
+                of_name(name)
+        assert asked == []
+        with refused("my/folder: ", "there is no such folder", "the hub could not be asked (ConnectError)"):
+            of_name("my/folder")
+        assert len(asked) == 1
+        assert "my/folder/resolve/main/tokenizer.json" in asked[0]
+        (tmp_path / "my").mkdir()
+        shutil.copytree(words, tmp_path / "my" / "folder")
+        assert len(of_name("my/folder")) > 0
+        with refused("it is a file"):
+            of_name("my/folder/tokenizer.json")
+        assert len(asked) == 1
+    finally:
+        huggingface_hub.set_client_factory(default_client_factory)
+
+
+def test_a_tokenizer_that_cannot_be_is_known_before_the_import(tmp_path, kind, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lerobots(tmp_path / "theirs", kind)
+    config = config_of(tmp_path / "theirs", kind)
+    config["policies"]["arm"]["checkpoints"]["theirs"]["options"]["tokenizer"] = "my/own/folder"
+    with refused("my/own/folder: no tokenizer could be loaded from there: there is no such folder"):
+        Config(config)
 
 
 def test_the_other_kind_is_refused(tmp_path, kind, words):

@@ -9,13 +9,16 @@ import pytest
 pytest.importorskip("h5py", reason="h5py is in the environment `vla` alone: make test-all")
 
 import h5py
+import yaml
 
+from policylens.concepts.contrast import Moves, choose_axis
 from policylens.errors import UserError
 from policylens.policies.vla.libero.index import index
 from policylens.policies.vla.libero.orientation import upright
 from policylens.policies.vla.libero.reading import open_file
 from policylens.stores.schemas import check_against
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLE = Path(__file__).parent / "libero_sample"
 ON = SAMPLE / "turn_on_the_stove.hdf5"
 
@@ -141,3 +144,25 @@ def test_the_index_counts_attempts_and_demonstrations():
     assert (task["attempts"], task["demonstrations"], task["steps"]["total"]) == (3, 2, 24)
     assert task["success"]["value"] == pytest.approx(2 / 3)
     assert task["success"]["low"] == pytest.approx(0.2077, abs=1e-4)  # Wilson, 2 of 3
+
+
+def test_the_first_example_of_a_contrast_works_on_the_demonstrations_that_come_along():
+    """That of docs/contrasts.md; by the arm's state, which is the default, there is none."""
+    text = (REPOSITORY / "docs" / "contrasts.md").read_text()
+    block = yaml.safe_load(text.split("```yaml")[1].split("```")[0])["contrasts"]["open_vs_close"]
+    assert (
+        block
+        == yaml.safe_load((REPOSITORY / "config.yaml").read_text())["policies"]["pi05"]["contrasts"]["open_vs_close"]
+    )
+    moved = {name: [] for name in ("object_joint", "state")}
+    for key in ("positive", "negative"):
+        path = REPOSITORY / "data" / "demos" / "libero" / f"{block[key].replace(' ', '_')}.hdf5"
+        with open_file(path) as file:
+            assert file.instruction == block[key]
+            taken = [file.frames(demo) for demo in file.demos]
+        for name, found in moved.items():
+            arrays = [np.asarray(getattr(one, name)).reshape(len(one.step), -1) for one in taken]
+            found.append(np.stack([array[-1] - array[0] for array in arrays]))
+    assert choose_axis(Moves.of(*moved[block["array"]]), "difference", block["minimum"]) == 0
+    with pytest.raises(UserError, match="in no dimension"):
+        choose_axis(Moves.of(*moved["state"]), "difference", 0.05)

@@ -27,6 +27,14 @@ def test_it_is_small_and_its_size_is_what_the_docs_say():
     assert f"{numbers:,} numbers" in (FOLDER.parents[3] / "docs" / "vla.md").read_text()
 
 
+def test_its_record_says_what_it_has_learnt():
+    """The tasks that its strength was measured on, at every snapshot."""
+    strength = json.loads((FOLDER / "strength.json").read_text())["results"]
+    for name in ("final", "iteration-0000"):
+        tasks = json.loads((FOLDER.parent / name / "policy.json").read_text())["training"]["tasks"]
+        assert {task.replace(" ", "_") for task in tasks} == strength.keys() - {"drawer", "stove"}
+
+
 def test_it_plans_for_what_it_is_told():
     pytest.importorskip("lerobot", reason="LeRobot is in the environment `vla` alone: make test-all")
     import numpy as np
@@ -36,6 +44,7 @@ def test_it_plans_for_what_it_is_told():
     from policylens.stores.texts import encode_text
 
     policy = load_policy(FOLDER)
+    assert policy.vocabulary().language is False  # trained here, on actions alone
     texts = ("open the top drawer of the cabinet", "close the top drawer of the cabinet")
     pictures = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), dtype=np.uint8).repeat(2, axis=0)
     batch = {"image": pictures, "wrist_image": pictures, "state": np.zeros((2, 8), np.float32)}

@@ -10,6 +10,7 @@ pytest.importorskip("lerobot", reason="LeRobot is in the environment `vla` alone
 pytest.importorskip("h5py", reason="h5py is in the environment `vla` alone: make test-all")
 
 from libero_made import assets
+from support import refused
 from vla_made import policy
 
 from policylens.errors import UserError
@@ -19,7 +20,7 @@ from policylens.policies.vla.frames import SLUGS, Frames, of_demonstrations
 from policylens.policies.vla.initial import architecture_of, tasks_of
 from policylens.policies.vla.libero.reading import open_file
 from policylens.policies.vla.libero.tasks import TASKS, task
-from policylens.policies.vla.play import PlaySettings
+from policylens.policies.vla.play import PlaySettings, learnt
 from policylens.policies.vla.prompts import Prompts
 from policylens.policies.vla.returns import returns
 from policylens.policies.vla.training import train
@@ -107,6 +108,8 @@ def test_a_resumed_training_equals_one_in_a_piece(demonstrations, tmp_path):
     assert any(not whole[name].equal(first[name]) for name in whole)
     record = read_json(tmp_path / "whole" / "iteration-0003" / "policy.json")
     assert record["training"]["gradient_steps"] == 12
+    assert record["training"]["tasks"] == ["turn on the stove", "turn off the stove"]
+    assert learnt(record) == record["training"]["tasks"]
 
 
 def test_a_training_without_demonstrations_is_one_line(tmp_path):
@@ -126,19 +129,35 @@ def test_signs_and_contraries():
 
 
 def test_play_settings_are_checked():
-    only = PlaySettings.of({"pairs": ["stove"], "instructions": ["turn off the stove"]})
+    only = PlaySettings.of({"pairs": ["stove"], "instructions": ["turn off the stove"]}, {})
     assert [one.instruction for one in only.tasks] == ["turn off the stove"]
     with pytest.raises(UserError, match="no pair of tasks 'oven'"):
-        PlaySettings.of({"pairs": ["oven"]})
+        PlaySettings.of({"pairs": ["oven"]}, {})
     with pytest.raises(UserError, match="have no instruction 'turn on the stove'"):
-        PlaySettings.of({"pairs": ["drawer"], "instructions": ["turn on the stove"]})
+        PlaySettings.of({"pairs": ["drawer"], "instructions": ["turn on the stove"]}, {})
+
+
+def test_what_is_played_is_what_the_policy_has_learnt():
+    bowls = "put the black bowl at the back on the plate"
+    record = {"training": {"tasks": ["turn on the stove", bowls]}}
+    played = PlaySettings.of({}, record)
+    assert played.pairs == ("stove", "bowls")
+    assert [one.instruction for one in played.tasks] == ["turn on the stove", bowls]
+    assert len(PlaySettings.of({"pairs": ["drawer"]}, record).tasks) == 2
+    named = PlaySettings.of({"instructions": ["turn off the stove"]}, record)
+    assert (named.pairs, [one.instruction for one in named.tasks]) == (("stove",), ["turn off the stove"])
+    for unsaid in ({}, {"training": {}}, {"origin": {"path": "theirs"}}):
+        with refused("does not say which tasks it has learnt", "name `pairs`", "drawer, stove, bowls"):
+            PlaySettings.of({}, unsaid)
+    with refused("there is no task 'dance'"):
+        PlaySettings.of({"instructions": ["dance"]}, {})
 
 
 def test_both_instructions_begin_alike_and_an_edit_disturbs(tmp_path):
     made = policy("pi05", prompt_tokens=48)
     play = {"pairs": ["drawer"], "horizon": 3, "size": 32, "assets": assets(tmp_path)}
     same = returns(made, play, [0], 7, reference=made)
-    assert set(same) == {task.slug for task in PlaySettings.of(play).tasks}
+    assert set(same) == {task.slug for task in PlaySettings.of(play, {}).tasks}
     assert all(not measures["divergence"].any() for measures in same.values())
     edited = Edited(made, {"language_0": lambda x: x + 1})
     assert all(measures["divergence"][0] > 0 for measures in returns(edited, play, [0], 7, reference=made).values())

@@ -9,7 +9,7 @@ from policylens.errors import UserError
 from policylens.ffn.analysis import analysis
 from policylens.ffn.clusters import cluster, points_of
 from policylens.ffn.description import described
-from policylens.ffn.files import check_clusters, read_records, vectors_of
+from policylens.ffn.files import check_clusters, language_of, read_records, vectors_of
 from policylens.ffn.store import read_strengths
 from policylens.ffn.text import summary
 from policylens.report.ffn_page import page
@@ -36,7 +36,8 @@ def program() -> None:
         raise UserError(f"{arguments.records}: {error}") from None
     clusters = described(records, found)
     strengths, attributes = read_strengths(arguments.activations)
-    record = analysis(found, clusters, records, strengths, attributes["sites"], arguments.origin)
+    told = {**arguments.origin, "language": language_of(arguments.records.parent)}
+    record = analysis(found, clusters, records, strengths, attributes["sites"], told)
     check_clusters(clusters, arguments.out)
     check_against("ffn_analysis", record, arguments.out.with_name("analysis.json"))
     figure = arguments.out.with_name("tsne.png")

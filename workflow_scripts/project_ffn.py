@@ -9,12 +9,12 @@ import torch
 from policylens.console import main
 from policylens.devices import device
 from policylens.errors import UserError
-from policylens.ffn.files import VECTORS, check_records
+from policylens.ffn.files import VECTORS, check_records, write_vectors
 from policylens.ffn.records import Choice, chosen_units
 from policylens.ffn.store import read_strengths
 from policylens.policies.registry import load_policy
 from policylens.progress import say
-from policylens.stores.files import write_json, write_tensors
+from policylens.stores.files import write_json
 
 
 def program() -> None:
@@ -43,7 +43,7 @@ def program() -> None:
         records = [{**record, "value_vector": own} for record, own in zip(records, vectors, strict=True)]
     check_records(records, arguments.out)
     semantic = {} if chosen.semantic is None else {"semantic": chosen.semantic}
-    write_tensors(arguments.out.with_name(VECTORS), {"weight": chosen.vectors, **semantic})
+    write_vectors(arguments.out.with_name(VECTORS), {"weight": chosen.vectors, **semantic}, chosen.language)
     write_json(arguments.out, records)
 
 

@@ -13,9 +13,10 @@ from policylens.stores.schemas import check_against
 HEADINGS = (
     "suite",
     "positive / negative",
-    "dataset",
+    "dataset, frames",
     "manifest, map",
     "windows",
+    "frames in windows",
     "axis",
     "effect",
     "move the other way",
@@ -77,7 +78,7 @@ def as_table(record: Mapping[str, Any]) -> str:
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
     effect, tasks = entry["effect"], entry["tasks"]
-    rule = f"largest {entry['rule']}" if entry["rule"] else "published"
+    rule = f"largest {entry['rule']}" if entry["rule"] else "its manifest's"
     interval = "no interval" if effect["low"] is None else f"{effect['low']:.2f} to {effect['high']:.2f}"
     other = [
         f"{100 * one['value']:.0f}% ({100 * one['low']:.0f} to {100 * one['high']:.0f}%)"
@@ -86,9 +87,10 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
     return [
         _plain(entry["contrast"]),
         " / ".join(_plain(task) for task in tasks),
-        _plain(entry["dataset"]["repo_id"]),
+        f"{_plain(entry['dataset']['repo_id'])}, {entry['dataset']['frames']:,}",
         f"`{entry['manifest']}`, `{entry['concept_map']}`",
         " / ".join(str(entry["windows"][task]) for task in tasks),
+        " / ".join(f"{entry['frames'][task]:,}" for task in tasks),
         f"{entry['array']}[{entry['axis']}], {rule}{', held out' if entry['held_out'] else ''}",
         f"{entry['effect_size']:.2f} ({interval}; p {entry['p']:.2g})",
         " / ".join(other),

@@ -26,7 +26,8 @@ def analysis(
 ) -> dict[str, Any]:
     """The record. clusters: clusters.json. records: records.json. strengths, sites: of activations.zarr.
 
-    origin: policy, checkpoint, ffn, and the block of config.yaml with its defaults.
+    origin: policy, checkpoint, ffn, the block of config.yaml with its defaults, and language: whether the head that
+    tokens were read from has learnt one.
     """
     block = origin["block"]
     settings = block["clusters"]
@@ -52,6 +53,7 @@ def analysis(
         "settings": {**settings, **{name: block[name] for name in ("top_k_per_layer", "minimum")}},
         "seed": block["seed"],
         "tokens": any(record["top_tokens"] for record in records),
+        "language": origin["language"],
         "separation": separation(found, settings["clouds"]),
         "stability": stability(found, settings["clouds"]),
         "ranking": ranking(clusters, settings["keywords"]),

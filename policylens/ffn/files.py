@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from policylens.errors import UserError
-from policylens.stores.files import read_json, read_tensors
+from policylens.stores.files import read_json, read_metadata, read_tensors, write_tensors
 from policylens.stores.schemas import check_against
 
 RECORDS = "ffn_records"
 CLUSTERS = "ffn_clusters"
 VECTORS = "vectors.safetensors"
 SPACES = ("weight", "semantic")
+LANGUAGE = {"learnt": True, "none": False, "unknown": None}
+"""What the file of vectors says of the head that tokens were read from -> whether it has learnt a language."""
 
 Record = Mapping[str, Any]
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_records(records: Any, source: Path | str) -> None:
@@ -99,6 +104,18 @@ def read_clusters(path: Path) -> list[dict[str, Any]]:
     clusters = read_json(path)
     check_clusters(clusters, path)
     return clusters
+
+
+def write_vectors(path: Path, tensors: Mapping[str, Tensor], language: bool | None) -> None:
+    """Write what records are clustered by. tensors: by space. language: whether the head of words has learnt one."""
+    said = next(word for word, known in LANGUAGE.items() if known is language)
+    write_tensors(path, tensors, {"language": said})
+
+
+def language_of(folder: Path) -> bool | None:
+    """Whether the head that tokens were read from has learnt a language; None where nothing says so."""
+    path = folder / VECTORS
+    return LANGUAGE.get(read_metadata(path).get("language", "")) if path.exists() else None
 
 
 def vectors_of(records: Sequence[Record], folder: Path, space: str) -> np.ndarray:

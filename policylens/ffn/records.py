@@ -32,12 +32,13 @@ class Chosen:
     """Units as records, and what they are clustered by.
 
     records: layer by layer in the order of computation, in each the strongest first. vectors: (n, d) float32 value
-    vectors. semantic: (n, d) mean embeddings of their top tokens; None without a vocabulary.
+    vectors. semantic: (n, d) mean embeddings of their top tokens; None without a vocabulary. language: see Vocabulary.
     """
 
     records: list[Record]
     vectors: Tensor
     semantic: Tensor | None
+    language: bool | None = None
 
 
 def strongest(arrays: Arrays, choice: Choice, by: str = "max_abs") -> np.ndarray:
@@ -84,7 +85,7 @@ def chosen_units(
         raise UserError("the policy has no vocabulary: value vectors cannot be read as tokens; leave out `projection`")
     if vocabulary is not None:
         semantic = _with_tokens(records, stacked, vocabulary, projection or {})
-    return Chosen(records, stacked, semantic)
+    return Chosen(records, stacked, semantic, None if vocabulary is None else vocabulary.language)
 
 
 def _wanted(sites: Sequence[Mapping[str, Any]], layers: Sequence[int]) -> list[Mapping[str, Any]]:

@@ -30,6 +30,23 @@ def verdict(record: Record) -> str:
     return f"Not shown to be more than one cloud of vectors, sorted into groups. {found}"
 
 
+def heard(record: Record) -> str:
+    """What tokens can say, by what is known of the head that they were read from; "" where that is a language's."""
+    if not record["tokens"]:
+        return "The policy has no vocabulary: what units write is not read as tokens."
+    if record["language"] is None:
+        return (
+            "Whether the head over words still writes a language is not known: the policy's record does not say, and "
+            "training on actions need not keep it. Tokens, and clusters that speak of words, mean something if it does."
+        )
+    if not record["language"]:
+        return (
+            "The head over words has learnt no language: by its record the policy was trained from scratch, on actions "
+            "alone. Tokens, and clusters that speak of words, show that the plumbing holds, and no more."
+        )
+    return ""
+
+
 def summary(record: Record, clusters: Sequence[Record]) -> str:
     """record: analysis.json. clusters: clusters.json."""
     settings = record["settings"]
@@ -45,7 +62,7 @@ def summary(record: Record, clusters: Sequence[Record]) -> str:
             f"  {site['name']}: {site['chosen']} of {site['width']} units, over {site['rows']:,} rows, "
             f"{site['positions']:,} tokens; largest |a| {site['largest']:.3g}{same}"
         )
-    lines += ["", verdict(record), ""]
+    lines += ["", verdict(record), *filter(None, [heard(record)]), ""]
     lines += [_cluster(one) for one in clusters]
     if record["ranking"]:
         lines += ["", f"clusters that speak of {', '.join(settings['keywords'])}"]

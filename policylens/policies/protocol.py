@@ -83,11 +83,13 @@ class Vocabulary:
 
     tokens: (v,) as the tokenizer spells them. unembedding: (v, d), one row per token: the logit of a token is the
     row's product with the stream. embedding: (v, d), what a token enters the stream as; the same tensor where tied.
+    language: whether the unembedding has learnt to write a language; None where that is not known.
     """
 
     tokens: Sequence[str]
     unembedding: Tensor
     embedding: Tensor
+    language: bool | None = None
 
 
 class Policy:

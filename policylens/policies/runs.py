@@ -102,6 +102,10 @@ class Run(ABC):
         torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.settings.clip)
         self.optimizer.step()
 
+    def lessons(self) -> dict[str, Any]:
+        """What the policy has learnt, for its record: JSON values."""
+        return {}
+
     def counters(self) -> dict[str, int]:
         """How far the run is."""
         return {name: getattr(self, name) for name in self.COUNTERS}
@@ -180,7 +184,7 @@ def _snapshot(run: Run, folder: Path) -> None:
         family=run.FAMILY,
         architecture=run.architecture,
         tensors=run.tensors,
-        training={**run.identity(), **run.counters()},
+        training={**run.identity(), **run.counters(), **run.lessons()},
     )
 
 

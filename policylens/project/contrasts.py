@@ -43,8 +43,11 @@ def check_contrast(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
     if "manifest" in block:
         for key, schema in SCHEMAS.items():
             if key in block:
-                _check_built(policy, Path(block[key]), f"{where}.{key}")
-                _check_file(Path(block[key]), schema, f"{where}.{key}")
+                path = Path(block[key])
+                if is_built(path):
+                    _check_built(policy, path, where, key)
+                if path.exists() or not is_built(path):
+                    _check_file(path, schema, f"{where}.{key}")
         return
     if block["positive"] == block["negative"]:
         raise UserError(f"{where}: positive and negative are the same text; a contrast needs two")
@@ -56,13 +59,14 @@ def check_contrast(policy: PolicyBlock, where: str, block: Mapping[str, Any]) ->
             )
 
 
-def _check_built(policy: PolicyBlock, path: Path, where: str) -> None:
-    """UserError for a file below results/ that no contrast of this policy makes."""
-    if is_built(path):
-        parts = path.parts
-        if len(parts) != 5 or parts[1:3] != (policy.name, "contrasts"):
-            raise UserError(f"{where}: {path} is of no contrast of this policy; copy it out of results/ first")
-        known(parts[3], policy.contrasts, where, "contrast")
+def _check_built(policy: PolicyBlock, path: Path, where: str, key: str) -> None:
+    """UserError for a file below results/ that no other contrast of this policy makes."""
+    parts = path.parts
+    if len(parts) != 5 or parts[1:3] != (policy.name, "contrasts") or path.name != f"{key}.json":
+        raise UserError(f"{where}.{key}: {path} is of no contrast of this policy; copy it out of results/ first")
+    known(parts[3], policy.contrasts, f"{where}.{key}", "contrast")
+    if parts[3] == where.rpartition(".")[2]:
+        raise UserError(f"{where}.{key}: {path} is what this block itself makes; name another contrast's")
 
 
 def _check_file(path: Path, schema: str, where: str) -> None:

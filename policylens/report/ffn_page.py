@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from policylens.ffn.text import verdict
+from policylens.ffn.text import heard, verdict
 from policylens.report.training_stats_page import number
 
 DATA_FILES = ("ffn_clusters.html",)
@@ -32,6 +32,7 @@ def page(record: Mapping[str, Any], clusters: Sequence[Mapping[str, Any]], figur
     return environment.from_string(text).render(
         record=record,
         verdict=verdict(record),
+        heard=heard(record),
         ranked={entry["cluster_id"]: entry for entry in record["ranking"]},
         clusters=[{**one, "strongest": _strongest(one)} for one in clusters],
         tokens=TOKENS,

@@ -39,7 +39,7 @@ def analysis(found: Found, described: Sequence[Mapping[str, Any]], origin: Mappi
         **{name: origin[name] for name in ("policy", "checkpoint", "steering")},
         "capture": block["capture"],
         "saes": block["saes"],
-        "goal": {"measure": goal.measure, "change": goal.change, "keep": dict(goal.keep)},
+        "goal": {"measure": goal.measure, "change": goal.change, "keep": dict(goal.keep), "least": goal.least},
         "measures": dict(origin["measures"]),
         "settings": block["settings"],
         "seed": block["seed"],
@@ -93,19 +93,22 @@ def _chosen(found: Found, goal: Goal, names: Sequence[str], resampling: Resampli
         for control, p in zip(own, adjusted, strict=True):
             control["adjusted_p"] = float(p)
     for entry in entries:
-        entry["verdict"] = _verdict(entry)
+        entry["verdict"] = _verdict(entry, goal.least)
     return entries
 
 
-def _verdict(entry: Mapping[str, Any]) -> dict[str, bool | None]:
-    """reached: the gain's interval lies above 0. kept: those of what was to be kept lie within the tolerance.
+def _verdict(entry: Mapping[str, Any], least: float) -> dict[str, bool | None]:
+    """reached: the gain's interval lies above 0, and nowhere below the least gain that counts.
 
-    beyond_controls: the gain is larger than those of every kind of control; None without any.
+    short: it lies wholly below that, or nowhere above 0, so that there is no gain that counts; neither: undecided.
+    kept: those of what was to be kept lie within the tolerance. beyond_controls: the gain is larger than those of every
+    kind of control; None without any.
     """
-    low, controls = entry["gain"]["low"], entry["controls"]
+    low, high, controls = entry["gain"]["low"], entry["gain"]["high"], entry["controls"]
     beyond = None if controls is None else all(one["adjusted_p"] <= SIGNIFICANT for one in controls.values())
     return {
-        "reached": low is not None and low > 0,
+        "reached": low is not None and low > 0 and low >= least,
+        "short": high is not None and (high <= 0 or high < least),
         "kept": all(one["within"] for one in entry["keep"].values()),
         "beyond_controls": beyond,
     }

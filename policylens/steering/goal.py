@@ -19,11 +19,13 @@ class Goal:
     """measure: what is to change. change: "lower" or "higher".
 
     keep: measure -> how far its mean may move at most, in either direction; for `divergence`: how large it may be.
+    least: the least gain that counts, in the measure's unit; at 0 any gain does. It decides verdicts, and no choice.
     """
 
     measure: str
     change: str = "lower"
     keep: Mapping[str, float] = field(default_factory=dict)
+    least: float = 0.0
 
     @property
     def sign(self) -> int:
@@ -46,7 +48,7 @@ class Goal:
 
 def goal_of(block: Mapping[str, Any]) -> Goal:
     """As config.yaml has it."""
-    return Goal(block["measure"], block.get("change", "lower"), dict(block.get("keep", {})))
+    return Goal(block["measure"], block.get("change", "lower"), dict(block.get("keep", {})), block.get("least", 0.0))
 
 
 def choose(goal: Goal, results: Results, targets: Sequence[str], count: int) -> list[int]:

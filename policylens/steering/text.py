@@ -18,6 +18,7 @@ def summary(record: Mapping[str, Any]) -> str:
     lines = [
         f"Steering {record['steering']} of {record['policy']} / {record['checkpoint']}",
         f"goal: {goal['measure']} {goal['change']}" + (f", {keep}" if keep else ""),
+        _least(goal, record["measures"]),
         f"{len(record['candidates'])} candidates on {episodes['choose']} episodes; confirmed on {episodes['confirm']} "
         f"others; controls on {episodes['control']} of those",
         "",
@@ -33,7 +34,7 @@ def summary(record: Mapping[str, Any]) -> str:
         return "\n".join([*lines, "", "no candidate gained anything and kept the rest: nothing to confirm"]) + "\n"
     lines += ["", "on other episodes"]
     for entry in record["chosen"]:
-        lines += _chosen(entry)
+        lines += _chosen(entry, goal)
     return "\n".join(lines) + "\n"
 
 
@@ -42,14 +43,29 @@ def _rank(candidate: Mapping[str, Any]) -> tuple[float, float]:
     return -candidate["gain"], candidate["means"][DIVERGENCE]
 
 
-def _chosen(entry: Mapping[str, Any]) -> list[str]:
-    verdict = entry["verdict"]
-    lines = [
-        f"  {entry['name']}: gain {_interval(entry['gain'])} ({'reached' if verdict['reached'] else 'not reached'})"
-    ]
+def _least(goal: Mapping[str, Any], measures: Mapping[str, str]) -> str:
+    """What "reached" takes."""
+    if goal["least"] == 0:
+        return "reached: any gain whose interval lies above 0, however small; goal.least says what counts"
+    return f"reached: a gain of at least {goal['least']:g}; {goal['measure']}: {measures.get(goal['measure'], '?')}"
+
+
+def _reached(verdict: Mapping[str, Any], least: float) -> str:
+    bar = f"at least {least:g}" if least else "above 0"
+    if verdict["reached"]:
+        return f"reached: {bar}"
+    if verdict["short"]:
+        return f"not reached: below {least:g}" if least else "not reached: no gain"
+    return f"undecided: the interval does not tell whether it is {bar}"
+
+
+def _chosen(entry: Mapping[str, Any], goal: Mapping[str, Any]) -> list[str]:
+    lines = [f"  {entry['name']}: gain {_interval(entry['gain'])} ({_reached(entry['verdict'], goal['least'])})"]
     for name, one in entry["keep"].items():
         state = "kept" if one["within"] else "not shown to be kept"
         lines.append(f"    {name}: {_interval(one['difference'])}, tolerance {one['tolerance']:g}: {state}")
+    if not entry["controls"]:
+        lines.append("    without controls beside it: what any push of this size does is not known")
     for kind, own in (entry["controls"] or {}).items():
         what = "random sets of units" if kind == UNITS else f"{kind} directions"
         lines.append(

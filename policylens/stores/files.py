@@ -110,6 +110,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: not a whole safetensors file ({error}); copy or export it again") from None
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What stands in a safetensors file beside its tensors, {} where nothing does; UserError for another file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or export it again") from None
+
+
 def sha256_of_file(path: Path) -> str:
     """Hex sha256 of a file's bytes, streamed."""
     with open(path, "rb") as handle:

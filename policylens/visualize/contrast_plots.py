@@ -28,7 +28,7 @@ def axis(path: Path, study: Study) -> None:
     effect = chosen["effect"]
     where = "axis chosen on other demonstrations" if chosen["held_out"] else "axis chosen on these"
     if chosen["rule"] is None:
-        where = "axis as published"
+        where = "axis of its manifest"
     interval = "" if effect["low"] is None else f" [{effect['low']:.2f}, {effect['high']:.2f}] (95%)"
     note = (
         f"{counts[0]} and {counts[1]} demonstrations; {where}: dimension {chosen['index']}, effect "

@@ -50,6 +50,8 @@ def frontier(path: Path, record: Record, found: Found) -> None:
         for number, entry in enumerate(record["chosen"], start=1):
             _confirmed(axes, number, entry)
         axes.axhline(0, color=GREY, linewidth=0.8)
+        if goal["least"]:
+            axes.axhline(goal["least"], color=GREY, linewidth=0.8, linestyle="--", label="the least that counts")
         log_axis(axes, "x")
         axes.set_xlabel("disturbance: KL(unsteered || steered) of actions, mean per decision (nats)")
         unit = _unit_of(record["measures"][goal["measure"]])

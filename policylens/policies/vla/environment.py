@@ -29,7 +29,7 @@ def rollout(
     (how far the measure of the pair went the way of the instruction), initial_state int64, task int8.
     """
     torch.set_num_threads(threads)
-    wanted = PlaySettings.of(settings)
+    wanted = PlaySettings.of(settings, policy.record)
     tasks = wanted.tasks
     places = sorted(episodes, key=lambda number: (tasks[number % len(tasks)].pair.name, number))
     starts = [(tasks[number % len(tasks)], number // len(tasks)) for number in places]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from policylens.errors import UserError
 from policylens.policies.vla.architecture import EMBEDDING, HEADS, NORMALISATIONS, TIED, UNUSED, check_architecture
+from policylens.policies.vla.named_tokenizer import check_name
 from policylens.policies.vla.statistics import DEFAULT_MODES, statistics_of
 from policylens.stores.files import read_json
 
@@ -40,6 +41,7 @@ def architecture_of(path: Path, shapes: Mapping[str, tuple[int, ...]], options: 
     Raises UserError naming the file, and the tensor where it is one, for what does not fit together.
     """
     config = read_json(path / "config.json") if (path / "config.json").is_file() else {}
+    check_name(options.get("tokenizer", TOKENIZER))
     return check_architecture(_architecture(path, shapes, config, options))
 
 

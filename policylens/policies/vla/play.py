@@ -21,14 +21,13 @@ from policylens.policies.protocol import Policy
 from policylens.policies.vla.libero.episode import Episode
 from policylens.policies.vla.libero.expert import expert
 from policylens.policies.vla.libero.tasks import PAIRS, TASKS, Task
+from policylens.policies.vla.libero.tasks import task as task_named
 from policylens.policies.vla.normalisation import Normalisation
 from policylens.stores.texts import encode_text
 
 PURPOSES = ("demonstrations", "rollout", "returns", "strength", "training")
 _APART = 1_000_000
 """Initial states of different purposes are numbered so far apart."""
-LEARNT = ("drawer", "stove")
-"""What the policy of this repository has been taught: the pairs that are played where none are named."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,14 @@ class PlaySettings:
     """How episodes are played.
 
     pairs: of tasks, by name. instructions: those of their tasks that are played; all if empty. horizon: most steps.
+    Where neither is named, those that the policy has learnt, by its record.
     hold: steps still made once the instruction is fulfilled. replan: actions of a plan that are executed before the
     next plan. noise: standard deviation of what is added to the six motions of every action. size: pixels of a
     picture's side. look: see `policylens.policies.vla.libero.simulator`. assets: LIBERO's meshes; None: where they are
     looked for otherwise.
     """
 
-    pairs: tuple[str, ...] = LEARNT
+    pairs: tuple[str, ...]
     instructions: tuple[str, ...] = ()
     horizon: int = 120
     hold: int = 5
@@ -53,11 +53,13 @@ class PlaySettings:
     assets: str | None = None
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> PlaySettings:
-        """From a block of config.yaml; UserError for what is unknown."""
+    def of(cls, settings: Mapping[str, Any], record: Mapping[str, Any]) -> PlaySettings:
+        """From a block of config.yaml, and the policy's record; UserError for what is unknown."""
         known = {entry.name for entry in fields(cls)}
         if unknown := sorted(settings.keys() - known):
             raise UserError(f"unknown settings {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        if "pairs" not in settings:
+            settings = {**settings, **_wanted(settings.get("instructions") or learnt(record))}
         found = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
         if wrong := [pair for pair in found.pairs if pair not in PAIRS]:
             raise UserError(f"there is no pair of tasks {wrong[0]!r}; there are: {', '.join(PAIRS)}")
@@ -71,6 +73,26 @@ class PlaySettings:
         """The tasks of the pairs, a pair's two together."""
         own = [task for name in self.pairs for task in TASKS.values() if task.pair.name == name]
         return tuple(task for task in own if not self.instructions or task.instruction in self.instructions)
+
+
+def learnt(record: Mapping[str, Any]) -> list[str]:
+    """Instructions that a policy has learnt, by its record; UserError where that does not say."""
+    found = record.get("training", {}).get("tasks")
+    if not found:
+        raise UserError(
+            "the policy's record does not say which tasks it has learnt; name `pairs` in the settings: of "
+            + ", ".join(PAIRS)
+        )
+    return list(found)
+
+
+def _wanted(instructions: Sequence[str]) -> dict[str, list[str]]:
+    """Settings by which these are played, and no others."""
+    tasks = [task_named(instruction) for instruction in instructions]
+    return {
+        "pairs": [name for name in PAIRS if any(one.pair.name == name for one in tasks)],
+        "instructions": [one.instruction for one in tasks],
+    }
 
 
 @dataclass

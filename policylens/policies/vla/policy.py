@@ -110,11 +110,15 @@ class VLAPolicy(Policy):
         return model.layers[int(number)].mlp.down_proj.weight.T
 
     def vocabulary(self) -> Vocabulary:
-        """The tokenizer's words; embedding and unembedding are one tensor."""
+        """The tokenizer's words; embedding and unembedding are one tensor.
+
+        A network that was trained here began with random weights and learnt actions alone: its head writes no language.
+        Of an imported one the record does not say what its training on actions has left of it.
+        """
         weight = self.language.embed_tokens.weight
         known = self.prompts.tokenizer.convert_ids_to_tokens(list(range(min(len(weight), len(self.prompts.tokenizer)))))
         tokens = [*known, *(f"<{number}>" for number in range(len(known), len(weight)))]
-        return Vocabulary(tokens, weight, weight)
+        return Vocabulary(tokens, weight, weight, language=False if "training" in self.record else None)
 
     def valid(self, site: str, batch: Batch) -> Tensor | None:
         """(n, tokens) which positions of the language model are no padding; all of the expert's count."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from policylens.errors import UserError
 from policylens.policies.sites import TOKEN_KINDS
+from policylens.policies.vla.named_tokenizer import of_name
 
 SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>")
 BINS = 256
@@ -79,26 +79,3 @@ def of_words(words: Sequence[str]) -> Any:
     made.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", numbers["<bos>"])])
     names = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
     return PreTrainedTokenizerFast(tokenizer_object=made, **names)
-
-
-def of_name(name: str) -> Any:
-    """A tokenizer from a folder, or by name from the hub's cache or the hub; UserError if there is none."""
-    from transformers import AutoTokenizer
-
-    missing = (
-        f"{name}: no tokenizer could be loaded from there; give the checkpoint's options "
-        "`tokenizer: <folder with tokenizer.json>`, or fetch it once while online (`hf download <name>`)"
-    )
-    folder = Path(name)
-    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
-        raise UserError(f"{missing}: the folder holds no tokenizer.json")
-    if ("/" not in name or name.startswith(("/", "."))) and not folder.is_dir():
-        raise UserError(missing)
-    try:
-        found = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        where = "" if folder.is_dir() else "; there is no such folder, so that it was looked for on the hub"
-        raise UserError(f"{missing}{where} ({type(error).__name__})") from None
-    if not found.is_fast:
-        raise UserError(f"{name}: its tokenizer.json is missing, and its slow form does not tell where tokens stand")
-    return found

@@ -21,7 +21,7 @@ def returns(
     with a reference.
     A pair's two tasks have the same initial states and the same random numbers.
     """
-    wanted = PlaySettings.of(settings)
+    wanted = PlaySettings.of(settings, policy.record)
     starts = [(task, number) for task in wanted.tasks for number in episodes]
     found: dict[str, list[dict[str, float]]] = {}
     for played in play(policy, wanted, starts, "returns", seed, reference):

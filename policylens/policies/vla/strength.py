@@ -25,7 +25,7 @@ def evaluate(policy: Policy, settings: Mapping[str, Any], seed: int) -> dict[str
     with the one instruction than with the other on the same initial state, mean with an interval (m or rad).
     """
     count = settings.get("episodes", EPISODES)
-    wanted = PlaySettings.of({name: value for name, value in settings.items() if name != "episodes"})
+    wanted = PlaySettings.of({name: value for name, value in settings.items() if name != "episodes"}, policy.record)
     starts = [(task, number) for task in wanted.tasks for number in range(count)]
     found: dict[str, list[dict[str, float]]] = {}
     for played in play(policy, wanted, starts, "strength", seed):

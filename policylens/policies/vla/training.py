@@ -131,6 +131,10 @@ class _Run(Run):
         self.descend(loss.mean())
         return torch.stack([loss.detach().mean(), loss.detach()[:, 0].mean()])
 
+    def lessons(self) -> dict[str, Any]:
+        """tasks: the instructions, which are what is played where nothing else is asked for."""
+        return {"tasks": [task.instruction for task in tasks_of(self.shown)]}
+
     def line(self) -> str:
         """What progress says of the latest iteration."""
         last = self.log[-1]
