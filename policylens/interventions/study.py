@@ -29,13 +29,13 @@ class Settings:
     """modes: of intervention. features: at most so many latents, the strongest first; 0: all that are ever active.
 
     controls: random directions of each kind; 0: none. controlled: for how many of the latents, by effect on the
-    outcomes in turn. keep_rows: outcomes whose effects are kept row by row. seed: of donors and directions.
+    outcomes in turn; None: for all. keep_rows: outcomes whose effects are kept row by row. seed: of donors and directions.
     """
 
     modes: Sequence[Mode] = (Mode("zero"),)
     features: int = 0
     controls: int = 200
-    controlled: int = 20
+    controlled: int | None = 20
     keep_rows: Sequence[str] = field(default=())
     seed: int = 0
 
@@ -48,6 +48,8 @@ def settings_of(block: Mapping[str, Any], seed: int) -> Settings:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"the mode {name!r} stands there twice")
+    if own.get("controlled") == "all":
+        own["controlled"] = None
     return Settings(modes=modes, seed=seed, **own)
 
 
@@ -78,7 +80,7 @@ def study(subject: Subject, settings: Settings, shelf: Shelf, phases: Phases | N
         groups[f"{mode.name}_gradient"] = {"latent": latents} | shelf.piece(
             f"{mode.name}-gradient", lambda mode=mode: _as_float32(first_order(subject, mode, latents))
         )
-        if settings.controls and settings.controlled:
+        if settings.controls and settings.controlled != 0:
             worth = controlled(effects, subject, settings.controlled)
             groups[f"{mode.name}_controls"] = _controls(subject, mode, latents[worth], settings, shelf)
         if settings.keep_rows:
@@ -113,8 +115,11 @@ def described(subject: Subject, latents: np.ndarray) -> Arrays:
     }
 
 
-def controlled(effects: Arrays, subject: Subject, count: int) -> np.ndarray:
-    """Places of the latents that get controls: of each outcome in turn the strongest that is not taken yet."""
+def controlled(effects: Arrays, subject: Subject, count: int | None) -> np.ndarray:
+    """Places of the latents that get controls: of each outcome in turn the strongest that is not taken yet.
+
+    count: so many of them; None: all.
+    """
     orders = [
         np.argsort(-np.linalg.norm(effects[f"{name}_mean"], axis=1), kind="stable")
         for name in subject.baseline(True).outcomes
