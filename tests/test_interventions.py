@@ -89,7 +89,9 @@ def test_effects_on_a_sequence_are_those_of_whole_passes(site, mode, tmp_path):
     policy = load_policy(small_checkpoint(tmp_path, "transformer"), dtype=torch.float64)
     batch, episodes = observations(12), np.repeat([0, 1, 2], 4)
     later = ["block_1", "block_2_hidden", "final_norm"]
-    saes = {name: sae_of(policy.sites[name].width, 5, place) for place, name in enumerate(dict.fromkeys([site, *later]))}
+    saes = {
+        name: sae_of(policy.sites[name].width, 5, place) for place, name in enumerate(dict.fromkeys([site, *later]))
+    }
     subject = Subject(policy, site, saes, [batch], episodes, np.roll(np.arange(12), 4))
     found, counts = measure(subject, mode, np.arange(5))
     assert counts.any() and {"mu", "value", "kl", "block_2_hidden"} <= set(found)

@@ -29,7 +29,8 @@ class Settings:
     """modes: of intervention. features: at most so many latents, the strongest first; 0: all that are ever active.
 
     controls: random directions of each kind; 0: none. controlled: for how many of the latents, by effect on the
-    outcomes in turn; None: for all. keep_rows: outcomes whose effects are kept row by row. seed: of donors and directions.
+    outcomes in turn; None: for all. keep_rows: outcomes whose effects are kept row by row. seed: of donors and
+    directions.
     """
 
     modes: Sequence[Mode] = (Mode("zero"),)
@@ -109,6 +110,7 @@ def described(subject: Subject, latents: np.ndarray) -> Arrays:
     return {
         "latent": latents,
         "density": found.densities[latents].astype(np.float32),
+        "active_rows": np.round(found.densities[latents] * subject.n_rows).astype(np.int64),
         "mean": found.means[latents],
         "active_mean": found.active_means[latents],
         "decoder_norm": subject.sae.W_dec.norm(dim=1).float().cpu().numpy()[latents],
@@ -155,6 +157,7 @@ def _measured(subject: Subject, mode: Mode, latents: np.ndarray, by_row: bool) -
     for outcome, strength in strengths(sums, subject.episodes).items():
         folds = sums[outcome].fold_means(subject.episodes)
         own = {**sums[outcome].means(subject.episodes), **strength, "raised": folds}
+        own["conditional"] = sums[outcome].signed / np.maximum(counts, 1)[:, None]
         found |= {f"{outcome}_{name}": values for name, values in own.items()}
         if by_row:
             found[f"{outcome}{BY_ROW}"] = sums[outcome].row_size

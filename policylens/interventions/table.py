@@ -1,4 +1,4 @@
-"""ranking.csv: the strongest latents per mode and outcome, and where those with controls stand among random directions."""
+"""ranking.csv: the strongest latents per mode and outcome, and their places among random directions."""
 
 from __future__ import annotations
 
