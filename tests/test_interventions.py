@@ -94,7 +94,8 @@ def test_effects_on_a_sequence_are_those_of_whole_passes(site, mode, tmp_path):
     }
     subject = Subject(policy, site, saes, [batch], episodes, np.roll(np.arange(12), 4))
     found, counts = measure(subject, mode, np.arange(5))
-    assert counts.any() and {"mu", "value", "kl", "block_2_hidden"} <= set(found)
+    assert counts.any()
+    assert {"mu", "value", "kl", "block_2_hidden"} <= set(found)
     for latent in range(5):
         for name, effect in slowly(subject, policy, batch, site, saes, mode, latent).items():
             means = found[name].means(subject.episodes)
@@ -359,6 +360,8 @@ def test_a_study_is_written_and_read(tmp_path):
         mine = pairs["latent"] == latent
         assert mine.sum() == zero["rows_changed"][place]
         np.testing.assert_allclose(pairs["value"][mine].sum(0) / 14, zero["value_mean"][place], atol=1e-6)
+        np.testing.assert_allclose(pairs["value"][mine].mean(0), zero["value_conditional"][place], atol=1e-6)
+    np.testing.assert_array_equal(effects.group("latents")["active_rows"], zero["rows_changed"])
     record = analysis(effects, {})
     ranked = record["modes"]["zero"]["value"]["ranking"]
     assert [entry["norm"] for entry in ranked] == sorted((abs(zero["value_mean"][:, 0])).tolist(), reverse=True)
