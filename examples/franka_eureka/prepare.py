@@ -83,12 +83,13 @@ def config(folder: Path, sites: list[str]) -> dict:
                         "rows": 0,
                         "controlled": 20,
                     },
-                    # Every active latent among random directions: affordable where only active rows are run.
+                    # Zero-ablation of every active latent, among random directions.
                     "every_latent": {
                         "capture": "rollout",
                         "saes": {site: "published/published" for site in sites},
                         "split": "all",
                         "rows": 0,
+                        "controls": 1000,  # so that one latent of hundreds can stand out after correction
                         "controlled": "all",
                     },
                 },
