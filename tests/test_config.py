@@ -472,6 +472,7 @@ FAULTS = [
     ),
     (f"{CAUSAL}.clusters", 1, f"{CAUSAL}.clusters is 1; it must be a whole number, at least 2"),
     (f"{CAUSAL}.controls", 50, "50: at least 200 random directions are needed"),
+    (f"{CAUSAL}.controlled", "most", "'most': a number of latents, or all"),
     (
         "policies.recorded.interventions",
         {"causal": {"capture": "all", "saes": {"layer": "a/b"}}},

@@ -249,6 +249,27 @@ def test_broken_files_are_named(tmp_path):
         read_arrays(tmp_path / "list.pt")
 
 
+def test_dicts_within_a_dict_have_joined_names(tmp_path):
+    """As activations are often recorded: {"activations": {layer: array}, ...}, of torch or of NumPy."""
+    layers = {"layer_3": torch.ones(4, 2, dtype=torch.bfloat16), "layer_5": np.arange(8.0, dtype=np.float32)}
+    torch.save({"activations": layers, "step": np.arange(4)}, tmp_path / "own.pt")
+    found = read_arrays(tmp_path / "own.pt")
+    assert set(found) == {"activations.layer_3", "activations.layer_5", "step"}
+    np.testing.assert_array_equal(found["activations.layer_5"], np.arange(8.0))
+    assert found["activations.layer_3"].dtype == np.float32
+    others = {"a dict from names to tensors": "text", "holds numpy.dtypes.ObjectDType": np.array([None])}
+    for part, other in others.items():
+        torch.save({"activations": {**layers, "other": other}}, tmp_path / "own.pt")
+        with refused("own.pt", part):
+            read_arrays(tmp_path / "own.pt")
+
+
+def test_a_pickle_is_one_line_that_says_what_to_do(tmp_path):
+    (tmp_path / "own.pkl").write_bytes(pickle.dumps({"layer_3": np.ones((4, 2))}))
+    with refused("own.pkl", "is a pickle", "np.savez"):
+        read_arrays(tmp_path / "own.pkl")
+
+
 def test_broken_zarr_is_named(tmp_path):
     (tmp_path / "empty.zarr").mkdir()
     with refused("empty.zarr", "not a whole zarr group"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from franka_made import saved
+from franka_small import observations, small_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interventions_made import SITES, sae_of, saes_of, slowly, subject_of, walk_subject, walked
@@ -20,6 +21,7 @@ from policylens.interventions.modes import Mode, mode_of
 from policylens.interventions.study import Settings, chosen, settings_of, study
 from policylens.interventions.subject import Subject
 from policylens.interventions.sums import Episodes, Sums
+from policylens.interventions.table import ranking_rows
 from policylens.policies.importing import import_checkpoint
 from policylens.policies.protocol import carry_of_rows, joined_carries
 from policylens.policies.registry import load_policy
@@ -78,6 +80,27 @@ def test_linear_maps_are_applied_to_directions(tmp_path, site, start, keep_error
         for name, effect in slowly(subject, policy, batch, site, saes, mode, latent).items():
             mean = found[name].means(subject.episodes)["mean"][latent]
             np.testing.assert_allclose(mean, effect.mean(0), atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+@pytest.mark.parametrize("site", ["embed", "block_1_hidden", "block_1"])
+def test_effects_on_a_sequence_are_those_of_whole_passes(site, mode, tmp_path):
+    """A change at one token reaches later ones through attention; the heads read the last."""
+    policy = load_policy(small_checkpoint(tmp_path, "transformer"), dtype=torch.float64)
+    batch, episodes = observations(12), np.repeat([0, 1, 2], 4)
+    later = ["block_1", "block_2_hidden", "final_norm"]
+    saes = {
+        name: sae_of(policy.sites[name].width, 5, place) for place, name in enumerate(dict.fromkeys([site, *later]))
+    }
+    subject = Subject(policy, site, saes, [batch], episodes, np.roll(np.arange(12), 4))
+    found, counts = measure(subject, mode, np.arange(5))
+    assert counts.any()
+    assert {"mu", "value", "kl", "block_2_hidden"} <= set(found)
+    for latent in range(5):
+        for name, effect in slowly(subject, policy, batch, site, saes, mode, latent).items():
+            means = found[name].means(subject.episodes)
+            np.testing.assert_allclose(means["mean"][latent], effect.mean(0), atol=2e-6, err_msg=name)
+            np.testing.assert_allclose(means["mean_size"][latent], np.abs(effect).mean(0), atol=2e-6, err_msg=name)
 
 
 def load_made(folder, **kind):
@@ -337,6 +360,8 @@ def test_a_study_is_written_and_read(tmp_path):
         mine = pairs["latent"] == latent
         assert mine.sum() == zero["rows_changed"][place]
         np.testing.assert_allclose(pairs["value"][mine].sum(0) / 14, zero["value_mean"][place], atol=1e-6)
+        np.testing.assert_allclose(pairs["value"][mine].mean(0), zero["value_conditional"][place], atol=1e-6)
+    np.testing.assert_array_equal(effects.group("latents")["active_rows"], zero["rows_changed"])
     record = analysis(effects, {})
     ranked = record["modes"]["zero"]["value"]["ranking"]
     assert [entry["norm"] for entry in ranked] == sorted((abs(zero["value_mean"][:, 0])).tolist(), reverse=True)
@@ -344,6 +369,29 @@ def test_a_study_is_written_and_read(tmp_path):
     assert len(record["modes"]["set_1"]["kl"]["controls"]["latents"]) == 2
     with refused("effects.zarr", "no group 'nowhere'"):
         effects.group("nowhere")
+
+
+def test_every_latent_has_its_place_among_directions(tmp_path):
+    """controlled: all; ranking.csv has the places of those that were compared, and empty cells for the others."""
+    subject, _, _ = subject_of()
+    attributes = {
+        "modes": ["zero"], "outcomes": {name: x.shape[1] for name, x in subject.baseline(True).outcomes.items()},
+        "n_rows": 14, "n_episodes": 4, "n_latents": 6, "l0": 2.0, "fold_rows": subject.episodes.fold_rows.tolist(),
+    }  # fmt: skip
+    filled = {}
+    for count in (2, "all"):
+        found = study(subject, settings_of({"controlled": count}, 0), Shelf(tmp_path / f"unfinished-{count}", "stamp"))
+        write_effects(tmp_path / f"{count}.zarr", found, attributes)
+        record = analysis(Effects(tmp_path / f"{count}.zarr"), {})
+        beside = record["modes"]["zero"]["value"]["controls"]
+        lines = [line for line in ranking_rows(record) if line["outcome"] == "value"]
+        filled[count] = sum(line["covariance_percentile"] != "" for line in lines)
+        for line in lines:
+            if line["latent"] in beside["latents"]:
+                place = beside["latents"].index(line["latent"])
+                assert line["covariance_adjusted_p"] == beside["covariance_norm"]["adjusted_p"][place]
+                assert line["isotropic_percentile"] == beside["isotropic_norm"]["percentile"][place]
+    assert filled == {2: 2, "all": len(chosen(subject, 0))}
 
 
 def test_a_study_goes_on_from_what_is_kept(tmp_path, monkeypatch):

@@ -62,6 +62,11 @@ def test_other_files_are_refused(layout, more, parts):
         by_rows("file.npz", recorded() | more, layout, 0)
 
 
+def test_what_has_no_entry_per_step_is_left_out():
+    arrays = recorded() | {"dt": np.array(0.02), "success": np.array([True, False, True])}
+    assert set(by_rows("file", arrays, AXES, 0)) == {"obs", "mu", "episode", "step"}
+
+
 def test_a_recorded_rollout_becomes_a_source(tmp_path):
     path = tmp_path / "rollout.npz"
     np.savez(path, **recorded())

@@ -1,5 +1,6 @@
 """docs/own_policy.md, own_activations.md and notebooks.md say what works: their blocks are run."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from policylens.policies.checkpoint import write_checkpoint
 from policylens.policies.rollout import Rollout
 from policylens.project.config import Config
 from policylens.project.paths import check_targets, parse
+from policylens.stores.foreign import read_arrays
 from policylens.stores.tables import open_table, write_index
 
 
@@ -54,7 +56,10 @@ def test_a_policy_of_ones_own(elsewhere):
 
 
 def test_activations_of_ones_own(elsewhere):
+    theirs = {"activations": {"layer_12": np.ones((4, 24), np.float32)}, "episode": np.arange(4)}
+    (elsewhere / "activations.pkl").write_bytes(pickle.dumps(theirs))
     names, printed = follow("own_activations.md")
+    assert set(read_arrays(elsewhere / "data/theirs/activations.pt")) == {"activations.layer_12", "episode"}
     assert names["capture"].n_rows == 2000
     assert printed.startswith("['part-0000', 'part-0001'] 2000 ['")
     assert names["x"].dtype == torch.float32

@@ -12,6 +12,7 @@ from policylens.console import main
 from policylens.interventions.analysis import analysis
 from policylens.interventions.effects import Effects
 from policylens.interventions.profiles import half_effects, raised_effects
+from policylens.interventions.table import ranking_rows
 from policylens.interventions.text import summary
 from policylens.stores.files import write_json, write_text
 from policylens.stores.schemas import check_against
@@ -33,7 +34,7 @@ def program() -> None:
     record = analysis(effects, arguments.origin, clusters=arguments.clusters or None, seed=arguments.seed)
     check_against("intervention", record, arguments.out)
     draw(effects, record, arguments.out.parent)
-    write_csv(arguments.out.with_name("ranking.csv"), rows_of(record))
+    write_csv(arguments.out.with_name("ranking.csv"), ranking_rows(record))
     write_text(arguments.out.with_name("summary.txt"), summary(record))
     write_json(arguments.out, record)
 
@@ -64,17 +65,6 @@ def draw(effects: Effects, record: Mapping[str, Any], folder: Path) -> None:
     profile_plots.phases(
         folder / "phases.png", phases and phases["modes"][mode], phases and phases["names"], title, told
     )
-
-
-def rows_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A line per mode, outcome and ranked latent."""
-    columns = ("latent", "norm", "size", "density", "rows", "conditional", "mean", "low", "high")
-    return [
-        {"mode": mode, "outcome": outcome, "rank": rank} | {name: entry.get(name, "") for name in columns}
-        for mode, outcomes in record["modes"].items()
-        for outcome, found in outcomes.items()
-        for rank, entry in enumerate(found["ranking"], start=1)
-    ]
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def config(folder: Path, sites: list[str]) -> dict:
         "demo": [
             f"{RESULTS}/sae/published/index.json",
             f"{RESULTS}/interventions/published/index.json",
+            f"{RESULTS}/interventions/every_latent/index.json",
             f"{RESULTS}/correlations/published/index.json",
             *recipe.targets(RESULTS),
         ],
@@ -81,7 +82,16 @@ def config(folder: Path, sites: list[str]) -> dict:
                         "split": "all",
                         "rows": 0,
                         "controlled": 20,
-                    }
+                    },
+                    # Zero-ablation of every active latent, among random directions.
+                    "every_latent": {
+                        "capture": "rollout",
+                        "saes": {site: "published/published" for site in sites},
+                        "split": "all",
+                        "rows": 0,
+                        "controls": 1000,  # so that one latent of hundreds can stand out after correction
+                        "controlled": "all",
+                    },
                 },
                 "correlations": {
                     "published": {

@@ -31,6 +31,8 @@ def by_rows(
 
     layout: `names` (new name -> name in the file), `axes` (what the two leading axes of every array are; rows if
     left out) and `done` (name of a boolean array: an episode ends with such a step and the next begins).
+    Arrays with fewer than two axes (a time step's length, a return per episode) have no entry per step: left out.
+    One of as many entries as there are rows is refused: it may be one that was flattened.
     first_episode: number of the file's first episode. Raises UserError naming the file and the array that differs.
     """
     arrays = renamed(path, arrays, layout.get("names", {}))
@@ -40,6 +42,7 @@ def by_rows(
         raise UserError(f"{path}: has an array 'episode'; leave out it or `axes`")
     steps_first = layout["axes"] == AXES[0]
     sizes = _leading(path, arrays)
+    arrays = {name: values for name, values in arrays.items() if values.ndim > 1}
     steps, episodes = sizes if steps_first else sizes[::-1]
     flat = {name: _flattened(values, steps_first) for name, values in arrays.items()}
     starts = np.arange(steps * episodes) % steps == 0
@@ -52,13 +55,15 @@ def by_rows(
 
 
 def _leading(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
-    """The two leading sizes that all arrays share."""
+    """The two leading sizes that all arrays share, but for those of one axis or none that cannot be rows either."""
     shapes = {name: values.shape for name, values in arrays.items()}
-    if any(len(shape) < 2 for shape in shapes.values()) or len({shape[:2] for shape in shapes.values()}) > 1:
-        said = ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
-        raise UserError(f"{path}: all arrays must begin with the same two axes, as `axes` says; they have: {said}")
-    steps, episodes = next(iter(shapes.values()))[:2]
-    return steps, episodes
+    leading = {shape[:2] for shape in shapes.values() if len(shape) > 1}
+    if len(leading) == 1:
+        (found,) = leading
+        if all(len(shape) != 1 or shape[0] != found[0] * found[1] for shape in shapes.values()):
+            return found
+    said = ", ".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
+    raise UserError(f"{path}: all arrays must begin with the same two axes, as `axes` says; they have: {said}")
 
 
 def _flattened(values: np.ndarray, steps_first: bool) -> np.ndarray:

@@ -17,4 +17,7 @@ def check_takes(policy: Policy, batch: Callable[[], Batch], where: str) -> None:
             policy.run(batch())
     except UserError as error:
         names = ", ".join(policy.observations)
-        raise UserError(f"{where}: not for this policy, which takes {names}: {error}") from None
+        raise UserError(
+            f"{where}: not for this policy, which takes {names}: {error}; choose a source of what it takes, and where "
+            "they have other names in your file, say so with `layout: names`"
+        ) from None

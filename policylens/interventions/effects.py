@@ -13,7 +13,7 @@ from policylens.stores.groups import Groups
 from policylens.stores.store import StoreWriter
 
 STORE = "effects.zarr"
-PER_UNIT = ("mean", "low", "high", "mean_size")
+PER_UNIT = ("mean", "low", "high", "mean_size", "conditional")
 """Suffixes of the arrays that have an axis of the outcome's units."""
 
 

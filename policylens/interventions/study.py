@@ -29,13 +29,14 @@ class Settings:
     """modes: of intervention. features: at most so many latents, the strongest first; 0: all that are ever active.
 
     controls: random directions of each kind; 0: none. controlled: for how many of the latents, by effect on the
-    outcomes in turn. keep_rows: outcomes whose effects are kept row by row. seed: of donors and directions.
+    outcomes in turn; None: for all. keep_rows: outcomes whose effects are kept row by row. seed: of donors and
+    directions.
     """
 
     modes: Sequence[Mode] = (Mode("zero"),)
     features: int = 0
     controls: int = 200
-    controlled: int = 20
+    controlled: int | None = 20
     keep_rows: Sequence[str] = field(default=())
     seed: int = 0
 
@@ -48,6 +49,8 @@ def settings_of(block: Mapping[str, Any], seed: int) -> Settings:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"the mode {name!r} stands there twice")
+    if own.get("controlled") == "all":
+        own["controlled"] = None
     return Settings(modes=modes, seed=seed, **own)
 
 
@@ -78,7 +81,7 @@ def study(subject: Subject, settings: Settings, shelf: Shelf, phases: Phases | N
         groups[f"{mode.name}_gradient"] = {"latent": latents} | shelf.piece(
             f"{mode.name}-gradient", lambda mode=mode: _as_float32(first_order(subject, mode, latents))
         )
-        if settings.controls and settings.controlled:
+        if settings.controls and settings.controlled != 0:
             worth = controlled(effects, subject, settings.controlled)
             groups[f"{mode.name}_controls"] = _controls(subject, mode, latents[worth], settings, shelf)
         if settings.keep_rows:
@@ -107,14 +110,18 @@ def described(subject: Subject, latents: np.ndarray) -> Arrays:
     return {
         "latent": latents,
         "density": found.densities[latents].astype(np.float32),
+        "active_rows": np.round(found.densities[latents] * subject.n_rows).astype(np.int64),
         "mean": found.means[latents],
         "active_mean": found.active_means[latents],
         "decoder_norm": subject.sae.W_dec.norm(dim=1).float().cpu().numpy()[latents],
     }
 
 
-def controlled(effects: Arrays, subject: Subject, count: int) -> np.ndarray:
-    """Places of the latents that get controls: of each outcome in turn the strongest that is not taken yet."""
+def controlled(effects: Arrays, subject: Subject, count: int | None) -> np.ndarray:
+    """Places of the latents that get controls: of each outcome in turn the strongest that is not taken yet.
+
+    count: so many of them; None: all.
+    """
     orders = [
         np.argsort(-np.linalg.norm(effects[f"{name}_mean"], axis=1), kind="stable")
         for name in subject.baseline(True).outcomes
@@ -150,6 +157,7 @@ def _measured(subject: Subject, mode: Mode, latents: np.ndarray, by_row: bool) -
     for outcome, strength in strengths(sums, subject.episodes).items():
         folds = sums[outcome].fold_means(subject.episodes)
         own = {**sums[outcome].means(subject.episodes), **strength, "raised": folds}
+        own["conditional"] = sums[outcome].signed / np.maximum(counts, 1)[:, None]
         found |= {f"{outcome}_{name}": values for name, values in own.items()}
         if by_row:
             found[f"{outcome}{BY_ROW}"] = sums[outcome].row_size

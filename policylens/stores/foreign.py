@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
 SUFFIXES = (".npz", ".pt", ".pth", ".zarr")
 """Of the files that :func:`read_arrays` reads."""
 
+PICKLES = (".pkl", ".pickle")
+
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Name -> array (in native byte order) of a .npz file, a .pt file holding a dict of tensors, or a zarr group.
 
+    A .pt file may hold dicts of tensors or arrays within its dict: their names are joined by points.
     Pickled objects are refused, never run: .npz is read with allow_pickle=False, .pt with weights_only=True;
     zarr itself refuses its pickling codec.
     """
@@ -34,6 +38,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def check_suffix(path: Path) -> None:
     """UserError if the file is of a kind that :func:`read_arrays` does not read."""
+    if path.suffix in PICKLES:
+        raise UserError(
+            f"{path}: is a pickle, which would run what is in it when loaded; where you trust it, load it yourself and "
+            "save its arrays with np.savez (docs/own_activations.md)"
+        )
     if path.suffix not in SUFFIXES:
         raise UserError(f"{path}: can read {', '.join(SUFFIXES)}, not {path.suffix or 'a file without a suffix'}")
 
@@ -61,16 +70,35 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 def _read_pt(path: Path) -> dict[str, np.ndarray]:
     import torch
 
-    content = load_torch(path)
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    found = _flat(load_torch(path))
+    if found is None:
         raise UserError(f"{path}: must hold a dict from names to tensors; save one with torch.save")
-    return {str(name): _numpy(value) for name, value in content.items()}
+    return {name: _numpy(value) if isinstance(value, torch.Tensor) else value for name, value in found.items()}
+
+
+def _flat(content: object) -> dict[str, Any] | None:
+    """Tensors and arrays by name, those of dicts within by names joined by points; None for anything else."""
+    import numpy as np
+    import torch
+
+    if not isinstance(content, dict):
+        return None
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biufc"):
+            found[str(name)] = value
+            continue
+        inner = _flat(value)
+        if inner is None:
+            return None
+        found |= {f"{name}.{own}": values for own, values in inner.items()}
+    return found
 
 
 def load_torch(path: Path) -> object:
     """What is in a .pt/.pth file, loaded with weights_only=True; anything else than plain data is refused by name.
 
-    Plain data are tensors, numbers (numpy's too), texts, and lists and dicts of them.
+    Plain data are tensors, numbers and arrays (numpy's too), texts, and lists and dicts of them.
     """
     import torch
 
@@ -81,9 +109,9 @@ def load_torch(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is in the file can fail in any layer of the reader
         reason = str(error)
-        if "GLOBAL " in reason:
+        if foreign := re.search(r"GLOBAL (\S+)|but got <class '([^']+)'>", reason):
             raise UserError(
-                f"{path}: holds {reason.split('GLOBAL ')[1].split()[0]}, which would be run when loaded; "
+                f"{path}: holds {foreign[1] or foreign[2]}, which would be run when loaded; "
                 "save its tensors alone (state_dict) instead"
             ) from None
         if not zipfile.is_zipfile(path):
@@ -92,12 +120,13 @@ def load_torch(path: Path) -> object:
 
 
 def _numbers() -> list[Any]:
-    """What a pickle of a numpy number refers to. None of it runs anything of the file's."""
+    """What a pickle of a numpy number or array refers to. None of it runs anything of the file's."""
     import numpy as np
 
-    scalar = np._core.multiarray.scalar
-    kinds = (np.bool_, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
-    return [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
+    scalar, array = np._core.multiarray.scalar, np._core.multiarray._reconstruct
+    kinds = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
+    old = [(scalar, "numpy.core.multiarray.scalar"), (array, "numpy.core.multiarray._reconstruct")]
+    return [scalar, array, *old, np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
 
 
 def _numpy(tensor: Any) -> np.ndarray:

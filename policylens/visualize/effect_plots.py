@@ -17,6 +17,8 @@ COLOURS = {"isotropic": "#56B4E9", "covariance": "#E69F00", "units": "#6A3D9A"}
 OWN = "#D55E00"
 BAR = "#0072B2"
 ACROSS = 3
+PLACED = 40
+"""So many latents fit below an axis."""
 
 
 def matrices(path: Path, effects: Mapping[str, np.ndarray], latents: np.ndarray, title: str, note: str) -> None:
@@ -100,7 +102,8 @@ def controls(path: Path, compared: Mapping[str, Mapping[str, Any] | None], title
 
 
 def _against(axes: Axes, outcome: str, record: Mapping[str, Any]) -> None:
-    order = np.argsort(-np.array(record["isotropic_norm"]["effect"]), kind="stable")
+    latents = record["latents"]
+    order = np.argsort(-np.array(record["isotropic_norm"]["effect"]), kind="stable")[:PLACED]
     places = np.arange(len(order))
     axes.axhline(1, color=GREY, lw=1)
     for kind, marker in (("isotropic", "o"), ("covariance", "s")):
@@ -112,6 +115,7 @@ def _against(axes: Axes, outcome: str, record: Mapping[str, Any]) -> None:
         label = f"{kind} directions"
         axes.plot(places, ratio, marker, ms=5, mec=colour, mfc="none", label=label)
         axes.plot(places[found], ratio[found], marker, ms=5, mec=colour, mfc=colour, label=f"{label}, p <= .05")
-    axes.set_xticks(places, [str(record["latents"][place]) for place in order], rotation=90, fontsize=6)
-    axes.set(title=f"on {outcome}", xlabel="latent", ylabel="effect / median of directions")
+    axes.set_xticks(places, [str(latents[place]) for place in order], rotation=90, fontsize=6)
+    shown = "latent" if len(order) == len(latents) else f"latent ({len(order)} strongest of {len(latents)})"
+    axes.set(title=f"on {outcome}", xlabel=shown, ylabel="effect / median of directions")
     axes.set_ylim(bottom=0)
