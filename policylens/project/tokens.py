@@ -30,8 +30,8 @@ def check_read(policy: PolicyBlock, where: str, sites: Iterable[str]) -> None:
         for name in sites:
             if name in known and known[name].dead_end:
                 raise UserError(
-                    f"{where}: nothing reads the site {name!r} of the checkpoint {checkpoint!r}, so that changing it "
-                    f"changes nothing ({known[name].description}); choose an earlier site"
+                    f"{where}: changing the site {name!r} of the checkpoint {checkpoint!r} changes nothing "
+                    f"({known[name].description}); choose an earlier site"
                 )
 
 

@@ -205,7 +205,10 @@ class Table:
         for part in self.index["parts"]:
             root = self.folder / f"{part['name']}.zarr" / ROOT
             if not root.exists():
-                raise UserError(f"{root.parent}: the part is not there, or not finished; make it again")
+                raise UserError(
+                    f"{root.parent}: the part is not there, or not finished; make it again (where the capture is "
+                    "`prunable` in the config, it was deleted once everything that was asked for had been built)"
+                )
             if sha256_of_file(root) != part["sha256"]:
                 raise UserError(f"{root.parent}: not the part that {INDEX} was made from; make {INDEX} again")
 
