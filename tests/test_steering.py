@@ -19,6 +19,7 @@ from policylens.statistics.directions import CONTROLS
 from policylens.statistics.intervals import paired_rates
 from policylens.steering.analysis import analysis
 from policylens.steering.building import Reference, candidates
+from policylens.steering.candidate import Candidate
 from policylens.steering.controls import Controls
 from policylens.steering.edits import Steering
 from policylens.steering.goal import Goal, choose
@@ -26,7 +27,7 @@ from policylens.steering.kinds import KINDS, spelt_out
 from policylens.steering.moves import Move, move_of
 from policylens.steering.reach import reach
 from policylens.steering.store import read_runs, write_runs
-from policylens.steering.study import Candidate, Found, Settings, settings_of, study
+from policylens.steering.study import Found, Settings, settings_of, study
 from policylens.steering.targets import contributing, direction_target, latents_of, latents_target
 from policylens.steering.text import summary
 from policylens.steering.world import World, stacked

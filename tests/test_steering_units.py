@@ -14,6 +14,7 @@ from policylens.policies.registry import load_policy
 from policylens.policies.sites import TOKEN, Site
 from policylens.statistics.directions import CONTROLS
 from policylens.steering.building import Reference, candidates, check_steerable
+from policylens.steering.candidate import Candidate
 from policylens.steering.controls import NEIGHBOURS, Controls, drawn_units
 from policylens.steering.controls import UNITS as OTHER_UNITS
 from policylens.steering.edits import Steering
@@ -21,7 +22,7 @@ from policylens.steering.goal import Goal
 from policylens.steering.moves import Move
 from policylens.steering.reach import reach, together
 from policylens.steering.store import read_runs
-from policylens.steering.study import Candidate, Settings, study
+from policylens.steering.study import Settings, study
 from policylens.steering.targets import direction_target, units_target
 from policylens.steering.world import World
 from policylens.stores.files import read_json, write_json

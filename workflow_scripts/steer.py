@@ -21,10 +21,11 @@ from policylens.sae.files import load_sae
 from policylens.sae.origin import check_checkpoint, check_fits, digests
 from policylens.statistics.directions import CONTROLS, random_directions
 from policylens.steering.building import Clusters, Reference, candidates, check_steerable
+from policylens.steering.candidate import Candidate
 from policylens.steering.controls import Controls
 from policylens.steering.reach import reach, together
 from policylens.steering.store import write_runs
-from policylens.steering.study import Candidate, Settings, settings_of, study
+from policylens.steering.study import Settings, settings_of, study
 from policylens.steering.world import World
 from policylens.stores.files import sha256_of_file
 from policylens.stores.provenance import provenance

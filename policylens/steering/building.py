@@ -14,9 +14,9 @@ from policylens.policies.sites import Site
 from policylens.sae.activations import flattened
 from policylens.sae.base import SAE
 from policylens.sae.latents import Latents
+from policylens.steering.candidate import Candidate
 from policylens.steering.kinds import spelt_out
 from policylens.steering.moves import move_of
-from policylens.steering.study import Candidate
 from policylens.steering.targets import (
     Target,
     contributing,

@@ -10,7 +10,7 @@ import numpy as np
 
 from policylens.policies.protocol import Edit
 from policylens.statistics.directions import CONTROLS
-from policylens.steering.study import Candidate
+from policylens.steering.candidate import Candidate
 from policylens.steering.targets import Target, units_target
 
 UNITS = "units"
@@ -57,14 +57,18 @@ class Controls:
     @cached_property
     def activity(self) -> dict[str, np.ndarray]:
         """Site -> (d,) mean square of each unit over the reference rows and positions."""
-        return {
-            site: np.square(rows.reshape(-1, rows.shape[-1]), dtype=np.float64).mean(axis=0)
-            for site, rows in self.activations.items()
-        }
+        flat = {site: rows.reshape(-1, rows.shape[-1]) for site, rows in self.activations.items()}
+        # Summed in float64 without a copy in it: rows of all sites may fill the memory as they are.
+        return {site: np.einsum("nd,nd->d", rows, rows, dtype=np.float64) / len(rows) for site, rows in flat.items()}
 
     def _others(self, target: Target, generator: np.random.Generator) -> Target:
         units = drawn_units(target.units, self.activity[target.site], generator)
         return units_target(target.name, target.site, units, self.activations[target.site], self.device)
+
+
+def called(kind: str) -> str:
+    """What controls of a kind are, in texts and figures."""
+    return "random sets of units" if kind == UNITS else f"{kind} directions"
 
 
 def drawn_units(units: tuple[int, ...], activity: np.ndarray, generator: np.random.Generator) -> list[int]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
-from policylens.policies.editing import OnKinds
-from policylens.policies.protocol import Edit
-from policylens.steering.edits import Steering
+from policylens.steering.candidate import Candidate
+from policylens.steering.controls import Controls
 from policylens.steering.goal import Goal, choose, goal_of
-from policylens.steering.moves import Move
 from policylens.steering.side_by_side import Work, side_by_side
-from policylens.steering.targets import Target
 from policylens.steering.world import World, mean_of_tasks, stacked, tasks_of
 from policylens.stores.shelf import Arrays, Shelf
 
@@ -51,36 +47,6 @@ def settings_of(block: Mapping[str, Any]) -> Settings:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A target and what is done to it.
-
-    beside: the same target's parts at other sites, changed in the same way. kinds: of tokens that are changed, names of
-    TOKEN_KINDS; all positions if empty.
-    """
-
-    target: Target
-    move: Move
-    beside: tuple[Target, ...] = ()
-    kinds: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """As results are called."""
-        return f"{self.target.name}-{self.move.name}"
-
-    @property
-    def targets(self) -> tuple[Target, ...]:
-        """All parts, one per site."""
-        return (self.target, *self.beside)
-
-    def edits(self, seed: int, along: Mapping[str, np.ndarray] | None = None) -> dict[str, Edit]:
-        """Site -> edit. seed: of rows that `resample` draws, the same at all sites. along: controls', site -> (d,)."""
-        vectors = {} if along is None else {site: torch.from_numpy(vector) for site, vector in along.items()}
-        found = {one.site: Steering(one, self.move, seed, vectors.get(one.site)) for one in self.targets}
-        return {site: OnKinds(edit, self.kinds) for site, edit in found.items()} if self.kinds else found
-
-
-@dataclass(frozen=True)
 class Found:
     """tasks: their names. chosen: places among the candidates, best first.
 
@@ -97,23 +63,11 @@ class Found:
     kinds: Sequence[str] = ()
 
 
-class Controlled(Protocol):
-    """What candidates are compared with: :class:`policylens.steering.controls.Controls`."""
-
-    count: int
-
-    def kinds(self, candidate: Candidate) -> tuple[str, ...]:
-        """Kinds of controls that a candidate has."""
-
-    def edits(self, candidate: Candidate, kind: str, number: int) -> dict[str, Edit]:
-        """Site -> edit of one of them."""
-
-
 def study(
     world: World,
     candidates: Sequence[Candidate],
     settings: Settings,
-    controls: Controlled,
+    controls: Controls,
     shelf: Shelf,
     workers: int = 1,
 ) -> Found:
@@ -139,7 +93,7 @@ def study(
 
 
 def _controls(
-    world: World, chosen: Sequence[Candidate], settings: Settings, controls: Controlled, shelf: Shelf, workers: int
+    world: World, chosen: Sequence[Candidate], settings: Settings, controls: Controls, shelf: Shelf, workers: int
 ) -> tuple[tuple[str, ...], Arrays]:
     """Kinds, and measure -> (chosen, kinds, controls, tasks, episodes)."""
     kinds = max((controls.kinds(one) for one in chosen), key=len)
@@ -163,7 +117,7 @@ def _controls(
     return kinds, {name: np.stack([np.stack([block[name] for block in row]) for row in rows]) for name in none}
 
 
-def _with(world: World, one: Candidate, kind: str, number: int, controls: Controlled, episodes: range) -> Work:
+def _with(world: World, one: Candidate, kind: str, number: int, controls: Controls, episodes: range) -> Work:
     return lambda: world.run(controls.edits(one, kind, number), episodes)
 
 

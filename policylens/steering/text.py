@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from policylens.policies.family import DIVERGENCE
-from policylens.steering.controls import UNITS
+from policylens.steering.controls import called
 
 TOP = 5
 
@@ -67,9 +67,8 @@ def _chosen(entry: Mapping[str, Any], goal: Mapping[str, Any]) -> list[str]:
     if not entry["controls"]:
         lines.append("    without controls beside it: what any push of this size does is not known")
     for kind, own in (entry["controls"] or {}).items():
-        what = "random sets of units" if kind == UNITS else f"{kind} directions"
         lines.append(
-            f"    {own['as_strong']} of {own['drawn']} {what} gain as much "
+            f"    {own['as_strong']} of {own['drawn']} {called(kind)} gain as much "
             f"({own['as_strong_and_kept']} of them keep the rest); adjusted p {own['adjusted_p']:.3g}"
         )
     return lines

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from policylens.policies.family import DIVERGENCE
-from policylens.steering.controls import UNITS
+from policylens.steering.controls import called
 from policylens.steering.goal import Goal
 from policylens.steering.study import Found
 from policylens.steering.world import mean_of_tasks
@@ -76,8 +76,9 @@ def _directions(axes: Axes, record: Record, found: Found) -> None:
         }
         results = mean_of_tasks(runs)
         nats = results[DIVERGENCE][1:].mean(axis=1).clip(FEWEST_NATS)
-        label = "random sets of units" if kind == UNITS else f"{kind} directions"
-        axes.scatter(nats, goal.gains(results)[1:], s=7, color=COLOURS[kind], alpha=0.5, linewidths=0, label=label)
+        axes.scatter(
+            nats, goal.gains(results)[1:], s=7, color=COLOURS[kind], alpha=0.5, linewidths=0, label=called(kind)
+        )
 
 
 def _candidates(axes: Axes, candidates: Sequence[Record]) -> None:
